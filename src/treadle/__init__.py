@@ -1,0 +1,1 @@
+"""Treadle: a PyTorch trainer that is exact, free and plain."""

@@ -1,0 +1,77 @@
+"""The state of every random number generator that training draws from, as plain data."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators (every device) from one number.
+
+    Raises:
+        ValueError: the seed is outside 0 .. 2**32 - 1, the range that NumPy's generator takes.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}; allowed are whole numbers from 0 to {2**32 - 1}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def capture() -> dict[str, Any]:
+    """Copy the state of every generator: {"python", "numpy", "torch", "devices"}.
+
+    The values are tensors, numbers, lists and strings only, so that they can be saved without pickle.
+    """
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {
+        "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "gauss": gauss},
+        "numpy": {
+            "kind": kind,
+            "keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "cached": float(cached),
+        },
+        "torch": torch.get_rng_state(),
+        "devices": list(devices),
+    }
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Put every generator back to what `capture` saw."""
+    python, numpy = state["python"], state["numpy"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    np.random.set_state(
+        (
+            numpy["kind"],
+            numpy["keys"].numpy().astype(np.uint32),
+            numpy["position"],
+            numpy["has_gauss"],
+            numpy["cached"],
+        )
+    )
+    torch.set_rng_state(state["torch"])
+    if state["devices"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["devices"][: torch.cuda.device_count()])
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Whatever the body draws, the generators stand afterwards where they stood before.
+
+    Evaluation and prediction run inside it, so that looking at a model never changes its training.
+    """
+    state = capture()
+    try:
+        yield
+    finally:
+        restore(state)
