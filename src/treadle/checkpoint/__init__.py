@@ -1,0 +1,26 @@
+"""What is saved, how it is laid out, and how it is committed."""
+
+from treadle.checkpoint.commit import Entry, Found, list_checkpoints, name_of, newest, rewind, write
+from treadle.checkpoint.errors import CheckpointError
+from treadle.checkpoint.fingerprint import weights_sha256
+from treadle.checkpoint.layout import read
+from treadle.checkpoint.snapshot import Snapshot, snapshot
+from treadle.checkpoint.writer import BackgroundWriter, Commit, Writer
+
+__all__ = [
+    "BackgroundWriter",
+    "CheckpointError",
+    "Commit",
+    "Entry",
+    "Found",
+    "Snapshot",
+    "Writer",
+    "list_checkpoints",
+    "name_of",
+    "newest",
+    "read",
+    "rewind",
+    "snapshot",
+    "weights_sha256",
+    "write",
+]

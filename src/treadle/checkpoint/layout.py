@@ -1,0 +1,230 @@
+"""What lies in the folder of one checkpoint, how it is written and how it is verified.
+
+model.safetensors     contents["model"]: a plain state dict that anyone can use
+training.safetensors  every other tensor
+state.json            everything else, and where the tensors belong
+manifest.json         step, score, versions, and the size and SHA-256 of the three files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BufferedReader, FileIO
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from torch import Tensor
+
+from treadle.checkpoint import files
+from treadle.checkpoint.decode import decode
+from treadle.checkpoint.errors import CheckpointError
+from treadle.checkpoint.manifest import (
+    FILES,
+    MANIFEST,
+    MAX_MANIFEST,
+    MODEL,
+    STATE,
+    TRAINING,
+    Manifest,
+    treadle_version,
+)
+from treadle.checkpoint.tensors import PIECE, deserialize, header_of, serialize
+from treadle.checkpoint.tree import encode
+
+MAX_STATE = 256 << 20  # bytes
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The contents of a checkpoint, taken apart into what each file holds."""
+
+    model: Mapping[str, Tensor]
+    training: Mapping[str, Tensor]
+    state: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """What the files will take, in bytes."""
+        tensors = sum(
+            len(header_of(group)) + sum(tensor.numel() * tensor.element_size() for tensor in group.values())
+            for group in (self.model, self.training)
+        )
+        return tensors + len(self.state) + MAX_MANIFEST
+
+
+def take_apart(contents: dict[str, Any]) -> Parts:
+    """Sort the contents into tensors of the model, other tensors, and everything else.
+
+    Raises:
+        TypeError: something cannot be saved; the message has its path.
+        CheckpointError: there are too many plain values.
+    """
+    if not isinstance(contents, dict):
+        raise TypeError(f"contents: {type(contents)}; a checkpoint needs a dict")
+    rest = {name: value for name, value in contents.items() if name != "model"}
+    skeleton, training = encode(rest)
+    state: dict[str, Any] = {"rest": skeleton}
+    model: Mapping[str, Tensor] = {}
+    if "model" in contents:
+        state["model"], model = encode(contents["model"], "contents.model")
+    text = json.dumps(state, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > MAX_STATE:
+        raise CheckpointError(f"{STATE}: {len(text)} bytes of plain values, at most {MAX_STATE}; use tensors")
+    return Parts(model, training, text)
+
+
+def write_parts(folder: Path, parts: Parts, step: int, score: float | None) -> None:
+    """Write and sync the four files, and the folder, which must be there and empty."""
+    written = {
+        MODEL: files.write_file(folder / MODEL, serialize(parts.model)),
+        TRAINING: files.write_file(folder / TRAINING, serialize(parts.training)),
+        STATE: files.write_file(folder / STATE, [parts.state]),
+    }
+    manifest = Manifest(step, score, treadle_version(), written)
+    files.write_file(folder / MANIFEST, [manifest.to_bytes()])
+    files.sync_folder(folder)
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """Load one checkpoint, every byte of it verified; tensors are on the CPU.
+
+    Nothing is unpickled, imported or called on behalf of the files, links are not followed, and memory is
+    bounded by the size of the files.
+
+    Raises:
+        CheckpointError: it is damaged, incomplete, of a newer format, or cannot be read; the message names
+            file and reason.
+    """
+    path = Path(path)
+    try:
+        folder = files.open_folder(path)
+    except OSError as error:
+        _refuse(path, _reason(path, error))
+    try:
+        manifest = _manifest(path, folder)
+        _check_files(path, folder, manifest)
+        model = _tensors(path, folder, MODEL, manifest)
+        training = _tensors(path, folder, TRAINING, manifest)
+        state = _state(path, folder, manifest)
+    finally:
+        os.close(folder)
+    try:
+        contents: dict[str, Any] = decode(state["rest"], training)
+        if "model" in state or model:
+            contents["model"] = decode(state["model"], model)
+    except (CheckpointError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: {STATE}: {error}") from error
+    return contents
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a checkpoint, whose other files are not looked at.
+
+    Raises:
+        CheckpointError: see `read`.
+    """
+    try:
+        folder = files.open_folder(path)
+    except OSError as error:
+        _refuse(path, _reason(path, error))
+    try:
+        return _manifest(path, folder)
+    finally:
+        os.close(folder)
+
+
+def _refuse(path: Path, reason: object, cause: BaseException | None = None) -> NoReturn:
+    raise CheckpointError(f"{path}: {reason}") from cause
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if path.is_symlink():
+        return "a symbolic link; give the folder itself"
+    return str(error.strerror or error)
+
+
+def _manifest(path: Path, folder: int) -> Manifest:
+    try:
+        descriptor = files.open_file(folder, MANIFEST)
+        with open(descriptor, "rb") as file:
+            data = file.read(MAX_MANIFEST + 1)
+        if len(data) > MAX_MANIFEST:
+            raise CheckpointError(f"{MANIFEST}: longer than {MAX_MANIFEST} bytes")
+        return Manifest.from_bytes(data)
+    except OSError as error:
+        _refuse(path, f"{MANIFEST}: {error.strerror or error}", error)
+    except CheckpointError as error:
+        _refuse(path, error, error)
+
+
+def _check_files(path: Path, folder: int, manifest: Manifest) -> None:
+    present, expected = set(os.listdir(folder)), {MANIFEST, *FILES}
+    for name in sorted(expected - present):
+        _refuse(path, f"{name}: missing")
+    for name in sorted(present - expected):
+        _refuse(path, f"{name!r}: does not belong to a checkpoint")
+    for name, (size, _) in manifest.files.items():
+        actual = os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+        if actual != size:
+            _refuse(path, f"{name}: {actual} bytes, the manifest says {size}")
+
+
+def _tensors(path: Path, folder: int, name: str, manifest: Manifest) -> dict[str, Tensor]:
+    return _verified(path, folder, name, manifest, deserialize)
+
+
+def _state(path: Path, folder: int, manifest: Manifest) -> dict[str, Any]:
+    state = _verified(path, folder, STATE, manifest, _parse_state)
+    if not isinstance(state, dict) or not {"rest"} <= set(state) <= {"rest", "model"}:
+        _refuse(path, f"{STATE}: it is not the state of a checkpoint")
+    return state
+
+
+def _parse_state(size: int, read: Callable[[memoryview], None]) -> Any:
+    if size > MAX_STATE:
+        raise CheckpointError(f"{size} bytes, at most {MAX_STATE} are read")
+    buffer = bytearray(size)
+    read(memoryview(buffer))
+    try:
+        return json.loads(buffer, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _verified(
+    path: Path,
+    folder: int,
+    name: str,
+    manifest: Manifest,
+    parse: Callable[[int, Callable[[memoryview], None]], Parsed],
+) -> Parsed:
+    """Parse a file while it is hashed; what comes out is returned only if the hash is right."""
+    size, expected = manifest.files[name]
+    digest = hashlib.sha256()
+    try:
+        with BufferedReader(FileIO(files.open_file(folder, name)), 1 << 20) as file:
+
+            def read(buffer: memoryview) -> None:
+                for start in range(0, len(buffer), PIECE):
+                    block = buffer[start : start + PIECE]
+                    if file.readinto(block) != len(block):
+                        raise CheckpointError("shorter than it was a moment ago")
+                    digest.update(block)
+
+            parsed = parse(size, read)
+    except OSError as error:
+        _refuse(path, f"{name}: {error.strerror or error}", error)
+    except CheckpointError as error:
+        _refuse(path, f"{name}: {error}", error)
+    if digest.hexdigest() != expected:
+        _refuse(path, f"{name}: its SHA-256 is not the one in the manifest")
+    return parsed
