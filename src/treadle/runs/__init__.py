@@ -1,0 +1,21 @@
+"""The record of runs on disk, and questions over it. Needs no torch."""
+
+from treadle.runs.chunks import Buckets, Series
+from treadle.runs.errors import RunError
+from treadle.runs.folders import free_path, newest_of
+from treadle.runs.history import Duration, History
+from treadle.runs.record import Run
+from treadle.runs.store import Clock, Event
+
+__all__ = [
+    "Buckets",
+    "Clock",
+    "Duration",
+    "Event",
+    "History",
+    "Run",
+    "RunError",
+    "Series",
+    "free_path",
+    "newest_of",
+]
