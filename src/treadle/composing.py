@@ -1,0 +1,95 @@
+"""From a task and its data to what the loops need: optimizers, schedules, the state. Checks come first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch.optim import Optimizer
+
+from treadle.schedules import BoundSchedule, Horizon, PlateauSchedule, as_schedule
+from treadle.state import State
+from treadle.task import Task
+
+
+def check_task(task: object) -> None:
+    """Raise a TypeError that says what to do unless `task` is a `Task`."""
+    if not isinstance(task, Task):
+        hint = (
+            " Wrap a model: treadle.SupervisedTask(model, loss=...)."
+            if isinstance(task, torch.nn.Module)
+            else ""
+        )
+        raise TypeError(f"Trainer: task is {type(task).__name__}; it must be a treadle.Task.{hint}")
+
+
+def optimizers_of(task: Task) -> dict[str, Optimizer]:
+    """The task's optimizers by name: those of an earlier fit while they still fit, or new ones.
+
+    Raises:
+        TypeError: `configure_optimizers` returned something else.
+        ValueError: one holds parameters that are not the task's, or none holds any to train.
+    """
+    own = {id(parameter) for parameter in task.parameters()}
+    kept = task.optimizers
+    if not kept or not all(_holds_only(optimizer, own) for optimizer in kept.values()):
+        made = task.configure_optimizers()
+        kept = {"optimizer": made} if not isinstance(made, Mapping) else dict(made)
+    for name, optimizer in kept.items():
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"{type(task).__name__}.configure_optimizers returned {type(optimizer).__name__} as {name!r}; "
+                "return a torch.optim.Optimizer, or a mapping of names to them"
+            )
+        if not _holds_only(optimizer, own):
+            raise ValueError(
+                f"the optimizer {name!r} ({type(optimizer).__name__}) holds parameters that are not the task's: "
+                "it would train another model. Build it from this task's parameters"
+            )
+    if not any(p.requires_grad for o in kept.values() for g in o.param_groups for p in g["params"]):
+        raise ValueError("no optimizer holds a parameter that requires a gradient: there is nothing to train")
+    task.optimizers = kept
+    return kept
+
+
+def _holds_only(optimizer: Optimizer, own: set[int]) -> bool:
+    return all(id(p) in own for group in optimizer.param_groups for p in group["params"])
+
+
+def set_horizon(state: State) -> None:
+    """Work out how many optimizer steps the run will take, where the data have a length."""
+    if state.train_batches.length is not None:
+        state.steps_per_epoch = -(-state.train_batches.length // state.accumulate)
+    if state.max_steps is not None:
+        state.total_steps = state.max_steps
+    elif state.steps_per_epoch is not None and state.max_epochs is not None:
+        state.total_steps = state.steps_per_epoch * state.max_epochs
+
+
+def schedules_of(task: Task, state: State) -> dict[str, BoundSchedule]:
+    """The task's schedules at work on the run's optimizers, by the optimizers' names.
+
+    Raises:
+        ValueError: a name that is no optimizer's, or a schedule that waits for a result that never comes.
+    """
+    configured = task.configure_schedulers()
+    if configured is None:
+        return {}
+    if not isinstance(configured, Mapping) or "class_path" in configured:
+        if len(state.optimizers) != 1:
+            raise ValueError(
+                f"configure_schedulers returned one schedule for {len(state.optimizers)} optimizers; "
+                f"return a mapping with some of the names {sorted(state.optimizers)}"
+            )
+        configured = {next(iter(state.optimizers)): configured}
+    unknown = sorted(set(configured) - set(state.optimizers))
+    if unknown:
+        raise ValueError(
+            f"configure_schedulers names {unknown}; the optimizers are {sorted(state.optimizers)}"
+        )
+    horizon = Horizon(state.total_steps, state.steps_per_epoch, state.max_epochs)
+    bound = {name: as_schedule(one).bind(state.optimizers[name], horizon) for name, one in configured.items()}
+    for schedule in bound.values():
+        if isinstance(schedule, PlateauSchedule):
+            schedule.check(has_validation=state.val_batches is not None and state.eval_epochs is not None)
+    return bound

@@ -1,0 +1,178 @@
+"""The verbs a step is written in: move, autocast, backward, step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from treadle.data import mover, split
+from treadle.precision import Precision
+from treadle.schedules import BoundSchedule
+from treadle.strategies import Strategy
+from treadle.strategies.single import Items
+
+Share = float | Tensor
+Listener = Callable[[], None]
+
+
+class Engine:
+    """How a step is carried out: strategy x precision, as verbs.
+
+    Args:
+        strategy: the processes and the device.
+        precision: autocast and loss scaling.
+        clip: what to do to the gradients before a step; see `Clip`.
+        microbatch_size: split every batch into micro-batches of at most so many samples; None: as they come.
+
+    Attributes:
+        items: how many items the micro-batch under way has; after the last one, the items of the whole step.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        precision: Precision,
+        clip: Clip | None = None,
+        microbatch_size: int | None = None,
+    ) -> None:
+        self.strategy = strategy
+        self.precision = precision
+        self.device = strategy.device
+        self.items: Items = 1
+        self.autocast = precision.autocast
+        self.move = mover(strategy.device, non_blocking=strategy.device.type == "cuda")
+        self.microbatch_size = microbatch_size
+        self.before_step: tuple[Listener, ...] = ()
+        self.after_step: tuple[Listener, ...] = ()
+        self._clip = clip or Clip()
+        self._parameters: list[nn.Parameter] = []
+        self._zero_grad: Callable[[], None] = self.clear_gradients
+        self._stepped: dict[Optimizer, list[nn.Parameter]] = {}
+        self._ticks: dict[Optimizer, tuple[BoundSchedule, ...]] = {}
+
+    def setup(
+        self,
+        task: nn.Module,
+        optimizers: Mapping[str, Optimizer],
+        schedules: Mapping[str, BoundSchedule],
+        zero_grad: Callable[[], None] | None = None,
+    ) -> None:
+        """Learn whose gradients to clear, what to clip and what ticks with each optimizer step.
+
+        Args:
+            task: what is trained, on its device already.
+            optimizers: by name.
+            schedules: by the optimizer's name; those that tick every step do so from `step`.
+            zero_grad: the task's own way to clear gradients, where it has one.
+        """
+        self._parameters = list(task.parameters())
+        self._zero_grad = zero_grad or self.clear_gradients
+        self._stepped = {o: [p for g in o.param_groups for p in g["params"]] for o in optimizers.values()}
+        self._ticks = {
+            optimizer: (schedules[name],) if name in schedules and schedules[name].every == "step" else ()
+            for name, optimizer in optimizers.items()
+        }
+
+    def split(self, window: list[Any]) -> list[Any]:
+        """The micro-batches of a window of loader batches."""
+        if self.microbatch_size is None:
+            return window
+        return [part for batch in window for part in split(batch, self.microbatch_size)]
+
+    def microbatches(self, window: Sequence[Any], items: Sequence[Items]) -> Iterator[tuple[Any, Share]]:
+        """Each micro-batch on the device, with its part of the step's items.
+
+        Args:
+            window: the micro-batches of one optimizer step.
+            items: how many items each has; see `Task.items`.
+        """
+        shares, total = self.strategy.shares(items)
+        last = len(window) - 1
+        for position, batch in enumerate(window):
+            self.items = items[position]
+            self.strategy.sync_gradients(position == last)
+            yield self.move(batch), shares[position]
+        self.items = total
+
+    def backward(self, loss: Tensor, share: Share = 1.0) -> None:
+        """Add the gradient of `share` times `loss`, a scalar that is the mean over its items."""
+        if type(share) is not float or share != 1.0:
+            loss = loss * share
+        self.precision.scale(loss).backward()
+
+    def step(self, *optimizers: Optimizer) -> None:
+        """Unscale, clip, step each of the optimizers, clear all gradients, tick per-step schedules.
+
+        All gradients of the task are cleared, also those of parameters that these optimizers do not hold:
+        a generator's loss leaves gradients in the discriminator too.
+        """
+        precision = self.precision
+        for optimizer in optimizers:
+            precision.unscale(optimizer)
+        for listener in self.before_step:
+            listener()
+        self._clip(self._stepped, optimizers)
+        for optimizer in optimizers:
+            precision.step(optimizer)
+        precision.update()
+        for listener in self.after_step:
+            listener()
+        self._zero_grad()
+        for optimizer in optimizers:
+            for schedule in self._ticks[optimizer]:
+                schedule.step({})
+
+    def clear_gradients(self) -> None:
+        """Set every gradient to None, over a list made at set-up."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+
+class Clip:
+    """No clipping: the base class."""
+
+    def __call__(
+        self, parameters: Mapping[Optimizer, list[nn.Parameter]], optimizers: Iterable[Optimizer]
+    ) -> None:
+        """Change the gradients of the parameters that `optimizers` are about to step."""
+
+
+class GradientClip(Clip):
+    """Clip gradients by value first, then by the norm over all parameters that are stepped together.
+
+    Args:
+        norm: the largest 2-norm (Pascanu et al. 2013), or None.
+        value: the largest absolute value of an element, or None.
+
+    Raises:
+        ValueError: one is not positive.
+    """
+
+    def __init__(self, norm: float | None = None, value: float | None = None) -> None:
+        for name, given in (("clip_norm", norm), ("clip_value", value)):
+            if given is not None and not given > 0:
+                raise ValueError(
+                    f"Trainer: {name} is {given!r}; it must be a positive number, or None for no clipping"
+                )
+        self._norm = norm
+        self._value = value
+
+    def __call__(
+        self, parameters: Mapping[Optimizer, list[nn.Parameter]], optimizers: Iterable[Optimizer]
+    ) -> None:
+        """Clip in place; nothing is read from the device."""
+        stepped = [parameter for optimizer in optimizers for parameter in parameters[optimizer]]
+        if self._value is not None:
+            nn.utils.clip_grad_value_(stepped, self._value)
+        if self._norm is not None:
+            nn.utils.clip_grad_norm_(stepped, self._norm)
+
+
+def gradient_norm(module: nn.Module) -> Tensor:
+    """The 2-norm of all gradients of a module together, a scalar on their device; 0 where there are none."""
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())

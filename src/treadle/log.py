@@ -1,0 +1,136 @@
+"""What a loop logs: values stay on the device until somebody has to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from treadle.metrics import Metric
+
+Point = tuple[str, int, float]
+"""A logged value: its full name ("train/loss"), the number of the optimizer step, the value."""
+
+Reduce = Callable[[list[float]], list[float]]
+"""Adds numbers over all processes; the identity on one."""
+
+
+def read_scalars(values: Iterable[Tensor | float]) -> list[float]:
+    """Numbers from one-element tensors, wherever they are, in one copy for each device and type.
+
+    This is the one place where logging waits for the device.
+    """
+    values = list(values)
+    groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    numbers: list[float] = [0.0] * len(values)
+    for position, value in enumerate(values):
+        if isinstance(value, Tensor):
+            groups.setdefault((value.device, value.dtype), []).append(position)
+        else:
+            numbers[position] = float(value)
+    for positions in groups.values():
+        stacked = torch.stack([values[position].reshape(()) for position in positions])  # type: ignore[union-attr]
+        for position, number in zip(
+            positions, stacked.double().tolist(), strict=True
+        ):  # waits for the device
+            numbers[position] = number
+    return numbers
+
+
+class MetricLog:
+    """The values that one loop logs, with their averages over an epoch, weighted by items.
+
+    `add` only remembers; `flush` reads all that is pending in one copy. Values of one name within one
+    step (micro-batches, ranks) become one point, their item-weighted mean. Averages over the epoch are
+    kept as Python floats, added in step order, so they do not depend on when somebody flushed.
+    """
+
+    def __init__(self, prefix: str, reduce: Reduce = list) -> None:
+        self._prefix = prefix
+        self._reduce = reduce
+        self._pending: list[tuple[str, int, Tensor | float, Tensor | float]] = []
+        self._sums: dict[str, tuple[float, float]] = {}
+        self.add = self._pending.append  # the hot path: one list append, no method of ours in between
+
+    def mark(self) -> int:
+        """How many values are pending; give it to `drop_after` to forget what came later."""
+        return len(self._pending)
+
+    def drop_after(self, mark: int) -> None:
+        """Forget the values added since `mark`, when a step is tried again."""
+        del self._pending[mark:]
+
+    def flush(self) -> list[Point]:
+        """Read what is pending; returns a point for each name and step, in the order they came."""
+        if not self._pending:
+            return []
+        pending = self._pending.copy()
+        self._pending.clear()
+        values = read_scalars(value for _, _, value, _ in pending)
+        weights = read_scalars(weight for _, _, _, weight in pending)
+        merged: dict[tuple[str, int], list[float]] = {}
+        alone: dict[tuple[str, int], tuple[float, float]] = {}
+        for (name, step, _, _), value, weight in zip(pending, values, weights, strict=True):
+            # A micro-batch without items (all padding, an empty share of a rank) has no mean to count.
+            weighted = value * weight if weight else 0.0
+            sums = merged.setdefault((name, step), [0.0, 0.0])
+            sums[0] += weighted
+            sums[1] += weight
+            if weight:
+                alone.setdefault((name, step), (value, weight))
+        totals = self._reduce([number for sums in merged.values() for number in sums])
+        points: list[Point] = []
+        for position, (name, step) in enumerate(merged):
+            weighted, weight = totals[2 * position], totals[2 * position + 1]
+            value, own = alone.get((name, step), (float("nan"), 0.0))
+            if weight != own:  # a value that stands alone is kept to the last bit
+                value = weighted / weight if weight else float("nan")
+            full = name if "/" in name else f"{self._prefix}/{name}"
+            before = self._sums.get(full, (0.0, 0.0))
+            self._sums[full] = (before[0] + weighted, before[1] + weight)
+            points.append((full, step, value))
+        return points
+
+    def means(self) -> dict[str, float]:
+        """The item-weighted mean of every name since the last `reset`; what is pending is not in it."""
+        return {
+            name: total / weight if weight else float("nan") for name, (total, weight) in self._sums.items()
+        }
+
+    def reset(self) -> None:
+        """Begin a new epoch."""
+        self._pending.clear()
+        self._sums.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far; flush first."""
+        return {name: list(sums) for name, sums in self._sums.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._pending.clear()
+        self._sums = {name: (total, weight) for name, (total, weight) in state.items()}
+
+
+def counters(templates: Mapping[str, Metric], device: torch.device) -> dict[str, Metric]:
+    """Copies of a task's metrics that count from zero, on the device."""
+    metrics = {name: deepcopy(metric) for name, metric in templates.items()}
+    for metric in metrics.values():
+        metric.reset()
+        metric.to(device)
+    return metrics
+
+
+def read_counters(metrics: Mapping[str, Metric], mode: str) -> dict[str, float]:
+    """The value of every metric by full name, read from the device in one copy."""
+    values: dict[str, Tensor | float] = {}
+    for name, metric in metrics.items():
+        value = metric.compute()
+        parts = (
+            {f"{name}_{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+        )
+        values.update((f"{mode}/{part}", v) for part, v in parts.items())
+    return dict(zip(values, read_scalars(values.values()), strict=True))

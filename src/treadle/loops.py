@@ -1,0 +1,215 @@
+"""The loops: fit, train_epoch, train_step, evaluate, predict. Plain functions over `State`.
+
+fit
+    on_fit_start
+    while epochs and steps remain and nobody asked to stop:
+        train_epoch
+            on_epoch_start
+            for each window of `accumulate` batches:
+                train_step
+                    on_step_start; task.train_step; count it; read values and evaluate where due; on_step_end
+            evaluate where due; tick schedules; write the epoch's row; on_epoch_end
+    on_fit_end
+    on_exception if something is raised; on_cleanup always
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any
+
+import torch
+
+from treadle.data import Batches, move
+from treadle.events import CancelBatch, CancelEpoch, CancelFit, CancelStep
+from treadle.log import counters, read_counters
+from treadle.state import State
+
+
+def fit(state: State) -> None:
+    """Train until the epochs or steps are done or somebody asks to stop; see this file's docstring."""
+    hooks = state.hooks
+    with ExitStack() as cleanup:
+        for hook in reversed(hooks.on_cleanup):
+            cleanup.callback(hook, state)
+        cleanup.callback(state.engine.clear_gradients)
+        try:
+            for hook in hooks.on_fit_start:
+                hook(state)
+            while _goes_on(state):
+                train_epoch(state)
+            for hook in hooks.on_fit_end:
+                hook(state)
+        except CancelFit as cancel:
+            state.request_stop(str(cancel) or "cancelled")
+        except BaseException as error:
+            state.exception = error
+            for hook in hooks.on_exception:
+                hook(state)
+            raise
+
+
+def train_epoch(state: State) -> None:
+    """One pass over the training data from where the run stands, and the epoch's evaluation."""
+    hooks, progress = state.hooks, state.progress
+    start, steps_before = progress.batch, progress.step
+    complete = cancelled = False
+    try:
+        for hook in hooks.on_epoch_start:
+            hook(state)
+        for window in _windows(state.train_batches.iterate(progress.epoch, start), state.accumulate):
+            train_step(window, state)
+            if state.stop_reason is not None or progress.step == state.max_steps:
+                break
+        else:
+            if start == 0 and progress.step == steps_before:
+                raise ValueError(
+                    "the training data gave no batch: no samples, or fewer than one batch with drop_last"
+                )
+            complete = True
+    except CancelEpoch:
+        state.engine.clear_gradients()
+        complete = cancelled = True
+    if state.interrupted:  # to be resumed in the middle of this epoch, as if nothing had happened
+        log(state)
+        return
+    _finish_epoch(state, complete or progress.batch == state.train_batches.length)
+    if not cancelled:
+        for hook in hooks.on_epoch_end:
+            hook(state)
+
+
+def train_step(window: Sequence[Any], state: State) -> None:
+    """One optimizer step over a window of loader batches."""
+    hooks, progress = state.hooks, state.progress
+    state.current_step = progress.step + 1
+    cancelled = False
+    try:
+        for hook in hooks.on_step_start:
+            hook(state)
+        state.task.train_step(state.engine.split(window), state)
+    except (CancelStep, CancelBatch):
+        state.engine.clear_gradients()
+        cancelled = True
+    progress.step += 1
+    progress.batch += len(window)
+    items = state.engine.items
+    if not isinstance(items, torch.Tensor):  # items counted on the device are not waited for
+        progress.samples += int(items)
+    if state.log_every.at_step(progress.step):
+        log(state)
+    if state.eval_steps is not None and state.eval_steps.at_step(progress.step):
+        results = evaluate(state, state.val_batches, "val")
+        state.run.append_steps([(name, progress.step, value) for name, value in results.items()])
+    if not cancelled:
+        for hook in hooks.on_step_end:
+            hook(state)
+
+
+def log(state: State) -> None:
+    """Read from the device what was logged since the last time, and hand it on."""
+    state.points = state.values.flush()
+    if state.points:
+        state.latest.update((name, value) for name, _, value in state.points)
+        state.run.append_steps(state.points)
+        for hook in state.hooks.on_log:
+            hook(state)
+
+
+def evaluate(state: State, batches: Batches, mode: str) -> dict[str, float]:
+    """Loss and metrics over all batches, every sample once, weighted by items: {"val/loss": ...}.
+
+    The model is in eval mode without gradients, and the generators that training draws from are left
+    as they were.
+    """
+    hooks, engine, task = state.hooks, state.engine, state.task
+    with state.looking(mode):
+        state.metrics = counters(task.metrics, engine.device)
+        state.eval_batches = batches.length
+        for hook in hooks.on_eval_start:
+            hook(state)
+        for batch in batches.iterate(0):
+            state.batch = engine.move(batch)
+            engine.items = task.num_items(state.batch)
+            for hook in hooks.on_eval_batch_start:
+                hook(state)
+            with engine.autocast():
+                task.eval_step(state.batch, state)
+            for hook in hooks.on_eval_batch_end:
+                hook(state)
+        state.values.flush()
+        results = state.values.means() | read_counters(state.metrics, mode)
+        state.results.update(results)
+        state.latest.update(results)
+        for hook in hooks.on_eval_end:
+            hook(state)
+    return results
+
+
+def predict(state: State, batches: Batches) -> list[Any]:
+    """What `task.predict_step` says of every batch, in data order, on the CPU."""
+    hooks, engine, task = state.hooks, state.engine, state.task
+    outputs = []
+    with state.looking("predict"):
+        state.eval_batches = batches.length
+        for hook in hooks.on_predict_start:
+            hook(state)
+        for batch in batches.iterate(0):
+            state.batch = engine.move(batch)
+            for hook in hooks.on_predict_batch_start:
+                hook(state)
+            with engine.autocast():
+                state.output = task.predict_step(state.batch, state)
+            outputs.append(move(state.output, torch.device("cpu")))  # waits for the device
+            for hook in hooks.on_predict_batch_end:
+                hook(state)
+        for hook in hooks.on_predict_end:
+            hook(state)
+    return outputs
+
+
+def _goes_on(state: State) -> bool:
+    progress = state.progress
+    if state.max_epochs is not None and progress.epoch >= state.max_epochs:
+        state.request_stop(f"max_epochs={state.max_epochs} reached")
+    if state.max_steps is not None and progress.step >= state.max_steps:
+        state.request_stop(f"max_steps={state.max_steps} reached")
+    return state.stop_reason is None
+
+
+def _windows(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` batches; the last may be shorter. Fetches no batch before its step."""
+    while window := list(islice(batches, size)):
+        yield window
+
+
+def _finish_epoch(state: State, complete: bool) -> None:
+    """Evaluate where due, tick the epoch's schedules, write the epoch's row."""
+    epoch = state.progress.epoch + 1
+    log(state)
+    results = state.values.means() | read_counters(state.metrics, "train")
+    if complete:
+        state.progress.epoch, state.progress.batch = epoch, 0
+        state.values.reset()
+        for metric in state.metrics.values():
+            metric.reset()
+    state.results.update(results)
+    state.latest.update(results)
+    if state.val_batches is not None and state.eval_epochs is not None:
+        last = (
+            state.stop_reason is not None
+            or epoch == state.max_epochs
+            or state.progress.step == state.max_steps
+        )
+        if last or state.eval_epochs.at_epoch(epoch):
+            results |= evaluate(state, state.val_batches, "val")
+    for name, optimizer in state.optimizers.items():
+        suffix = f"/{name}" if len(state.optimizers) > 1 else ""
+        results[f"learning_rate{suffix}"] = float(optimizer.param_groups[0]["lr"])
+    if complete:
+        for schedule in state.schedules.values():
+            if schedule.every == "epoch":
+                schedule.step(results)
+    state.run.append_epoch(epoch, state.progress.step, results)

@@ -1,0 +1,136 @@
+"""What the loop knows now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from treadle import rng
+from treadle.events import Every, Hooks
+from treadle.log import MetricLog, Point
+from treadle.metrics import Metric
+
+
+@dataclass
+class Progress:
+    """How far the run is: all counts of what is done. The part of `State` that a checkpoint holds.
+
+    Attributes:
+        step: optimizer steps turned (a cancelled one counts: its data are used up).
+        epoch: training epochs finished.
+        batch: loader batches used up in the epoch under way.
+        samples: samples seen by this process since the beginning.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    samples: int = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The four counts by name."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take back what `state_dict` returned."""
+        for name in asdict(self):
+            setattr(self, name, int(state[name]))
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """What the loop knows now: the one argument of every hook.
+
+    Attributes:
+        task, engine, hooks, run: what is trained, how, what listens, and the record of it.
+        progress: how far the run is.
+        mode: "train", or the name of the evaluation under way ("val", "test"), or "predict".
+        batch, output, loss: of the micro-batch under way, on the device. `loss` is a scalar.
+        metrics: the accumulators of the present mode, by name.
+        results: the latest values over an epoch by full name ("train/loss", "val/accuracy").
+        points: what has just come from the device at a log boundary: (name, step, value).
+        latest: the latest value by full name.
+        stop_reason: why the run ends; None while it goes on.
+        interrupted: whether somebody outside (a signal) asked for the end, to go on later.
+        exception: what is about to be raised out of the fit.
+        max_epochs, max_steps: where the run ends; one of them is a number in a fit.
+        steps_per_epoch, total_steps: optimizer steps, None where the data have no length.
+        eval_batches: batches of the evaluation under way, None where unknown.
+        train_batches, val_batches: the opened data.
+        optimizers, schedules: by name.
+        log_every: when values are read from the device.
+        eval_steps, eval_epochs: when the run is evaluated, between steps and after epochs.
+        is_main: whether this process is the one that prints and writes.
+    """
+
+    task: Any
+    engine: Any
+    hooks: Hooks
+    run: Any = None
+    progress: Progress = field(default_factory=Progress)
+    mode: str = "train"
+    batch: Any = None
+    output: Any = None
+    loss: Tensor | None = None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    results: dict[str, float] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    latest: dict[str, float] = field(default_factory=dict)
+    stop_reason: str | None = None
+    interrupted: bool = False
+    exception: BaseException | None = None
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    steps_per_epoch: int | None = None
+    total_steps: int | None = None
+    accumulate: int = 1
+    eval_batches: int | None = None
+    train_batches: Any = None
+    val_batches: Any = None
+    optimizers: dict[str, Optimizer] = field(default_factory=dict)
+    schedules: dict[str, Any] = field(default_factory=dict)
+    log_every: Every = field(default_factory=lambda: Every(steps=50, seconds=1.0))
+    eval_steps: Every | None = None
+    eval_epochs: Every | None = field(default_factory=lambda: Every(epochs=1))
+    is_main: bool = True
+    values: MetricLog = field(default_factory=lambda: MetricLog("train"))
+    current_step: int = 0
+
+    def log(self, name: str, value: Tensor | float, items: Tensor | float | None = None) -> None:
+        """Log a scalar under `name` for the step under way; nothing is read from the device here.
+
+        Args:
+            name: gets the mode in front ("loss" becomes "train/loss") unless it has a slash.
+            value: a number, or a tensor of one element.
+            items: what it weighs in the step's and the epoch's mean; default the items of this micro-batch.
+        """
+        if isinstance(value, Tensor):
+            value = value.detach()
+        self.values.add((name, self.current_step, value, self.engine.items if items is None else items))
+
+    def request_stop(self, reason: str) -> None:
+        """End the fit after this step, with the epoch's evaluation; the first reason given stands."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+
+    @contextmanager
+    def looking(self, mode: str) -> Iterator[None]:
+        """Look at the model without a trace: eval mode, no gradients, generators and training values kept."""
+        training = [module for module in self.task.modules() if module.training]
+        kept = (self.mode, self.values, self.metrics, self.batch, self.output, self.loss, self.engine.items)
+        self.mode, self.values = mode, MetricLog(mode, self.engine.strategy.reduce)
+        try:
+            # no_grad rather than inference_mode: what a module caches in here must stay usable in training.
+            with rng.isolated(), torch.no_grad():
+                self.task.eval()
+                yield
+        finally:
+            for module in training:
+                module.training = True  # not train(): a part that was frozen in eval mode stays so
+            self.mode, self.values, self.metrics, self.batch, self.output, self.loss, self.engine.items = kept

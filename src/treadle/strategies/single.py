@@ -1,0 +1,52 @@
+"""One process, one device: the base class of all strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Items = int | float | Tensor
+"""How many items a batch has: a number, or a tensor on the device (tokens that only the device has counted)."""
+
+
+class Strategy:
+    """One process on one device. Others override what several processes do differently."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process prints and writes the record."""
+        return self.rank == 0
+
+    def setup(self, task: nn.Module) -> None:
+        """Place the task's parameters and buffers, before the optimizers are made."""
+        task.to(self.device)
+
+    def shares(self, items: Sequence[Items]) -> tuple[list[float | Tensor], Items]:
+        """Each micro-batch's part of the step's items, and their total over all processes.
+
+        The parts add up to one, so a step's gradient is the gradient of the mean over all its items.
+        """
+        total = sum(items[1:], start=items[0])
+        if isinstance(total, Tensor):
+            return [count / total.clamp(min=1) for count in items], total
+        return [count / total if total else 0.0 for count in items], total
+
+    def sync_gradients(self, last: bool) -> None:
+        """Called before each micro-batch; `last` is the one after which gradients must be complete."""
+
+    def reduce(self, numbers: list[float]) -> list[float]:
+        """Add numbers over all processes."""
+        return numbers
+
+    def model_state(self, task: nn.Module) -> dict[str, Any]:
+        """The task's state under its plain names, free of wrappers' prefixes."""
+        return task.state_dict()

@@ -1,0 +1,306 @@
+"""The composition root: builds engine, hooks and run, and calls the loops."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from treadle import loops, rng
+from treadle.callbacks import Checkpoints, Summary, progress_bar
+from treadle.checkpoint.contents import restore
+from treadle.composing import check_task, optimizers_of, schedules_of, set_horizon
+from treadle.data import Batches, as_source, concatenate
+from treadle.engine import Clip, Engine, GradientClip
+from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks
+from treadle.log import counters
+from treadle.precision import Precision, precision_of
+from treadle.recording import begin_record, find_origin, recorded
+from treadle.runs import Run
+from treadle.signals import Interrupted, interruptible
+from treadle.state import State
+from treadle.strategies import Strategy
+from treadle.task import Task
+
+BATCH_SIZE = 32
+EVAL_BATCH_SIZE = 256
+
+
+class Trainer:
+    """How a run is carried out; the math is the task's and the loader's.
+
+    Args:
+        max_epochs, max_steps: where a fit ends; exactly one of them.
+        accumulate: loader batches in one optimizer step.
+        clip_norm, clip_value: clip gradients by the norm of all of them, by absolute value; both: value first.
+        seed: of everything random; None draws one, and the record holds it.
+        device: "auto" (an accelerator where there is one), or a torch device.
+        precision: "fp32", "bf16" (autocast), "fp16" (autocast with a loss scaler), or a `Precision`.
+        microbatch_size: the most samples that go through the model at once; changes memory, not the math.
+        compile: compile the model with torch.compile, in place; a mapping gives its arguments.
+        deterministic: ask torch for deterministic kernels.
+        run_dir: the folder of the run's record. One that holds a run already is not touched: the new run
+            goes to run_dir-2, and so on. None keeps the record in memory only.
+        checkpoint: a `Checkpoints`, True for its defaults, None or False for none.
+        callbacks: what happens around the math.
+        progress: whether to show the run while it goes on, and the table of parameters before it.
+        log_every: how many steps between two readings of logged values from the device (a second at most).
+        eval_every: when the validation data are evaluated: an `Every`, or None for never.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range or of another kind; the text says what is allowed.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int | None = None,
+        max_steps: int | None = None,
+        *,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        seed: int | None = None,
+        device: str | torch.device = "auto",
+        precision: str | Precision = "fp32",
+        microbatch_size: int | None = None,
+        compile: bool | dict[str, Any] = False,
+        deterministic: bool = False,
+        run_dir: str | Path | None = "runs/run",
+        checkpoint: Checkpoints | bool | None = True,
+        callbacks: Iterable[Callback] = (),
+        progress: bool = True,
+        log_every: int = 50,
+        eval_every: Every | None = Every(epochs=1),  # noqa: B008 - read, never changed
+    ) -> None:
+        _check_number("max_epochs", max_epochs, at_least=0, optional=True)
+        _check_number("max_steps", max_steps, at_least=0, optional=True)
+        _check_number("accumulate", accumulate, at_least=1)
+        _check_number("microbatch_size", microbatch_size, at_least=1, optional=True)
+        _check_number("log_every", log_every, at_least=1)
+        _check_number("seed", seed, at_least=0, optional=True)
+        if eval_every is not None and not isinstance(eval_every, Every):
+            raise TypeError(
+                f"Trainer: eval_every is {eval_every!r}; give treadle.Every(...), or None for never"
+            )
+        self.max_epochs = max_epochs
+        self.max_steps = max_steps
+        self.accumulate = accumulate
+        self.clip = (
+            Clip() if clip_norm is None and clip_value is None else GradientClip(clip_norm, clip_value)
+        )
+        self.seed = seed
+        self.device = _device(device)
+        self.precision = precision_of(precision, self.device.type)
+        self.microbatch_size = microbatch_size
+        self.compile = compile
+        self.deterministic = deterministic
+        self.run_dir = None if run_dir is None else Path(run_dir)
+        self.checkpoint = Checkpoints() if checkpoint is True else checkpoint or None
+        self.callbacks: list[Callback] = list(callbacks)
+        self.progress = progress
+        self.log_every = log_every
+        self.eval_every = eval_every
+        Hooks(self.callbacks)  # a typo is said here, not when training starts
+        if self.checkpoint is not None and not isinstance(self.checkpoint, Checkpoints):
+            raise TypeError(
+                f"Trainer: checkpoint is {checkpoint!r}; give treadle.Checkpoints(...), True or None"
+            )
+
+    def on(self, event: str, every: Every | None = None, order: float = 0.0) -> Callable[[Hook], Hook]:
+        """Subscribe a plain function of the state to an event: ``@trainer.on("step_end", Every(steps=100))``.
+
+        Raises:
+            ValueError: there is no such event; the text lists them.
+        """
+
+        def subscribe(function: Hook) -> Hook:
+            self.callbacks.append(FunctionCallback(event, function, every, order))
+            return function
+
+        FunctionCallback(event, lambda state: None, every, order)
+        return subscribe
+
+    def fit(
+        self,
+        task: Task,
+        train: Any,
+        val: Any = None,
+        *,
+        resume: str | Path | None = None,
+        callbacks: Iterable[Callback] = (),
+        config: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Train the task.
+
+        Args:
+            task: what is learned. It is moved to the device, and keeps its optimizers for a next fit.
+            train: a `Loader`, a DataLoader, a dataset, or a tuple of tensors or arrays.
+            val: the same, evaluated after every epoch (see `eval_every`).
+            resume: "last" goes on with the newest run in `run_dir` (or starts one); or a run's folder; or a
+                checkpoint's folder, from which a new run starts.
+            callbacks: for this fit only.
+            config: kept in the record; what the command line rebuilds the run from.
+
+        Returns:
+            The record of the run.
+
+        Raises:
+            Interrupted: a SIGINT or SIGTERM came; the run is saved, and leaves with code 75 if not caught.
+            ValueError, TypeError: something given does not fit together; nothing is written or trained then.
+        """
+        with ExitStack() as stack:
+            state = self._prepare(task, train, val, resume, list(callbacks), config or {}, stack)
+            stack.enter_context(recorded(state))
+            stack.enter_context(interruptible(state))
+            loops.fit(state)
+        if state.interrupted:
+            raise Interrupted(state.run)
+        run: Run = state.run
+        return run
+
+    def evaluate(self, task: Task, data: Any, name: str = "test") -> dict[str, float]:
+        """Loss and metrics over all of `data`, weighted by items: {"test/loss": ..., "test/accuracy": ...}."""
+        state, batches = self._looker(task, data, name)
+        return loops.evaluate(state, batches, name)
+
+    def predict(self, task: Task, data: Any) -> Any:
+        """Predictions for all of `data` in its order, on the CPU, as one tensor or tree of tensors."""
+        state, batches = self._looker(task, data, "predict")
+        return concatenate(loops.predict(state, batches))
+
+    # -- composition -------------------------------------------------------------------------------------
+
+    def _engine(self) -> Engine:
+        return Engine(Strategy(self.device), self.precision, self.clip, self.microbatch_size)
+
+    def _open(self, data: Any, name: str, seed: int, batch_size: int, shuffle: bool = False) -> Batches:
+        source = as_source(data, batch_size=batch_size, shuffle=shuffle, name=name)
+        return source.open(seed, pin_memory=self.device.type == "cuda")
+
+    def _looker(self, task: Task, data: Any, name: str) -> tuple[State, Batches]:
+        check_task(task)
+        batches = self._open(data, name, self.seed or 0, EVAL_BATCH_SIZE)
+        engine = self._engine()
+        engine.strategy.setup(task)
+        callbacks = [*self.callbacks, *([progress_bar()] if self.progress else [])]
+        return State(task=task, engine=engine, hooks=Hooks(callbacks), run=Run.create(None)), batches
+
+    def _prepare(
+        self,
+        task: Task,
+        train: Any,
+        val: Any,
+        resume: str | Path | None,
+        callbacks: list[Callback],
+        config: Mapping[str, Any],
+        stack: ExitStack,
+    ) -> State:
+        """Everything is checked and built here; the run's folder comes last."""
+        if (self.max_epochs is None) == (self.max_steps is None):
+            given = "neither" if self.max_epochs is None else "both"
+            raise ValueError(
+                f"Trainer: give exactly one of max_epochs and max_steps to fit; {given} is given"
+            )
+        check_task(task)
+        origin = find_origin(resume, self.run_dir)
+        seed = self.seed if self.seed is not None else origin.seed
+        seed = secrets.randbelow(2**32) if seed is None else seed
+        batches = self._open(train, "train", seed, BATCH_SIZE, shuffle=True)
+        stack.callback(batches.close)
+        val_batches = None if val is None else self._open(val, "val", seed, EVAL_BATCH_SIZE)
+        if val_batches is not None:
+            stack.callback(val_batches.close)
+        hooks = Hooks([*self.callbacks, *callbacks, *self._own_callbacks()])
+        engine = self._engine()
+        engine.strategy.setup(task)
+        optimizers = optimizers_of(task)
+        state = State(
+            task=task,
+            engine=engine,
+            hooks=hooks,
+            max_epochs=self.max_epochs,
+            max_steps=self.max_steps,
+            accumulate=self.accumulate,
+            optimizers=optimizers,
+            train_batches=batches,
+            val_batches=val_batches,
+            log_every=Every(steps=self.log_every, seconds=1.0),
+            eval_steps=self.eval_every if self.eval_every is not None and self.eval_every.steps else None,
+            eval_epochs=self.eval_every,
+            metrics=counters(task.metrics, engine.device),
+        )
+        if val_batches is None:
+            state.eval_steps = None
+        set_horizon(state)
+        state.schedules = schedules_of(task, state)
+        own_zero_grad = type(task).zero_grad is not Task.zero_grad
+        engine.setup(task, optimizers, state.schedules, task.zero_grad if own_zero_grad else None)
+        engine.before_step = tuple(_bound(hook, state) for hook in hooks.on_before_optimizer_step)
+        engine.after_step = tuple(_bound(hook, state) for hook in hooks.on_after_optimizer_step)
+        if self.compile:
+            arguments = dict(self.compile) if isinstance(self.compile, Mapping) else {}
+            for module in task.compile_modules():
+                module.compile(**arguments)
+        if self.deterministic:
+            stack.enter_context(_deterministic())
+        task.train()
+        rng.seed_all(seed)
+        if origin.contents is not None:
+            restore(state, origin.contents)
+        facts = {
+            "seed": seed,
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "deterministic": self.deterministic,
+            "precision": self.precision.name,
+        }
+        state.run = begin_record(state.progress, origin, self.run_dir, config, facts)
+        return state
+
+    def _own_callbacks(self) -> list[Callback]:
+        shown: list[Callback] = [Summary(shapes=not self.compile), progress_bar()] if self.progress else []
+        return shown if self.checkpoint is None else [*shown, self.checkpoint]
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _bound(hook: Hook, state: State) -> Callable[[], None]:
+    return lambda: hook(state)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return torch.device("cpu") if accelerator is None else accelerator
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Trainer: device is {device!r}; allowed are 'auto' and torch devices: {error}"
+        ) from error
+
+
+def _check_number(name: str, value: Any, at_least: int, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"Trainer: {name} is {value!r}; it must be a whole number{' or None' if optional else ''}"
+        )
+    if value < at_least:
+        raise ValueError(f"Trainer: {name} is {value}; it must be at least {at_least}")
