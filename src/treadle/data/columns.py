@@ -1,0 +1,127 @@
+"""Data in memory as columns: trees of tensors, arrays and lists whose rows are gathered a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from treadle.data.batch import map_tree
+from treadle.data.order import Indices
+
+_MAX_LIST = 8  # a longer list of tensors is more likely a list of samples
+
+
+class Column:
+    """One column. Base class: a tensor; gathering copies, so changing a batch leaves the data alone."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def gather(self, indices: Indices) -> Any:
+        """The rows at `indices`: a tensor of shape [len(indices), ...]."""
+        return self._values.index_select(0, torch.from_numpy(indices))
+
+
+class ArrayColumn(Column):
+    """A NumPy array that no tensor can stand for: read-only (a memory map) or not indexed by torch."""
+
+    def gather(self, indices: Indices) -> Any:
+        """The rows at `indices`, copied out of the array, as a tensor."""
+        return torch.from_numpy(self._values.take(indices, axis=0))
+
+
+class ListColumn(Column):
+    """Python objects, such as strings: they stay a list."""
+
+    def gather(self, indices: Indices) -> Any:
+        """The objects at `indices`, a list."""
+        return [self._values[index] for index in indices.tolist()]
+
+
+def is_columns(data: Any) -> bool:
+    """Whether `data` are columns: a tensor, array, dictionary, tuple, or short list of tensors and arrays."""
+    if isinstance(data, (Tensor, np.ndarray, Mapping)):
+        return True
+    if isinstance(data, tuple):
+        return not hasattr(type(data), "__getitems__")
+    arrays = isinstance(data, list) and all(_is_array(value) and value.ndim for value in data)
+    return arrays and 0 < len(data) <= _MAX_LIST
+
+
+def columns_of(data: Any, where: str) -> tuple[Any, int]:
+    """The tree with a `Column` for each leaf, and the number of rows.
+
+    Raises:
+        TypeError: a leaf is neither tensor, array nor list.
+        ValueError: there is no column, one is without dimensions, or lengths differ.
+    """
+    lengths: list[int] = []
+
+    def build(tree: Any) -> Any:
+        if isinstance(tree, (Mapping, tuple)) or (isinstance(tree, list) and is_columns(tree)):
+            children = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+            built = {key: build(value) for key, value in children}
+            if isinstance(tree, Mapping):
+                return built
+            return type(tree)(*built.values()) if hasattr(tree, "_fields") else tuple(built.values())
+        column = _column(tree, where)
+        lengths.append(len(column))
+        return column
+
+    tree = build(data)
+    if not lengths:
+        raise ValueError(f"{where}: an empty {type(data).__name__} holds no data")
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{where}: the parts have different lengths: {', '.join(map(str, lengths))}")
+    return tree, lengths[0]
+
+
+def gather_columns(tree: Any, indices: Indices) -> Any:
+    """The rows at `indices` of every column."""
+    return map_tree(lambda column: column.gather(indices), tree)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray))
+
+
+def _column(value: Any, where: str) -> Column:
+    if isinstance(value, list):
+        if value and all(isinstance(item, (bool, int, float)) for item in value):
+            return Column(torch.from_numpy(np.asarray(value)))  # int64 or float64, as default_collate has it
+        return ListColumn(value)
+    if not _is_array(value):
+        raise TypeError(
+            f"{where}: {type(value).__name__} is not data; allowed are tensors, NumPy arrays, and tuples, "
+            "lists and dictionaries of them"
+        )
+    if not value.ndim:
+        raise ValueError(f"{where}: a {type(value).__name__} without dimensions has no samples")
+    if isinstance(value, Tensor):
+        return Column(value.detach())
+    return _array_column(value, where)
+
+
+def _array_column(value: np.ndarray[Any, Any], where: str) -> Column:
+    if value.dtype.kind in "USO":
+        return ListColumn(value.tolist() if value.ndim == 1 else list(value))
+    if not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
+    try:
+        torch.from_numpy(value[:0].copy())
+    except TypeError:
+        allowed = "numbers, booleans and strings"
+        raise TypeError(
+            f"{where}: an array of {value.dtype} cannot be a tensor; allowed are {allowed}"
+        ) from None
+    plain = value.flags.writeable and value.dtype not in (np.uint16, np.uint32, np.uint64)
+    if plain and all(stride >= 0 for stride in value.strides):
+        return Column(torch.from_numpy(value))
+    return ArrayColumn(value)

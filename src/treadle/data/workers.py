@@ -1,0 +1,78 @@
+"""Worker processes that make batches ahead of the loop, kept alive from epoch to epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+if TYPE_CHECKING:
+    from treadle.data.loader import Loader
+
+
+class Keys:
+    """What the workers shall make next; a DataLoader's sampler, which it iterates anew for every epoch."""
+
+    def __init__(self) -> None:
+        self.keys: list[Any] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class WorkerPool:
+    """A torch DataLoader whose items are whole batches and whose generator is its own.
+
+    The processes start when the first batch is asked for and wait between epochs. Two epochs read at the
+    same time have processes of their own.
+    """
+
+    def __init__(self, plan: Any, loader: Loader, seed: int, pin_memory: bool) -> None:
+        self._plan = plan
+        self._options: dict[str, Any] = {
+            "batch_size": None,
+            "num_workers": loader.workers,
+            "prefetch_factor": loader.prefetch,
+            "pin_memory": pin_memory,
+        }
+        self._seed = seed
+        self._idle: tuple[DataLoader[Any], Keys] | None = None
+
+    def iterate(self, keys: list[Any]) -> Iterator[Any]:
+        """`plan[key]` for every key, in order."""
+        if not keys:
+            return
+        workers, given = self._idle or self._start()
+        self._idle = None
+        given.keys = keys
+        failed = True
+        try:
+            yield from workers
+            failed = False
+        except GeneratorExit:
+            failed = False
+            raise
+        finally:
+            if not failed and self._idle is None:
+                self._idle = workers, given
+
+    def stream(self, dataset: IterableDataset[Any]) -> Iterator[Any]:
+        """What `dataset` yields in the workers, in turn; its processes end with it."""
+        yield from DataLoader(dataset, generator=self._generator(), **self._options)
+
+    def close(self) -> None:
+        """Stop the idle processes."""
+        self._idle = None
+
+    def _start(self) -> tuple[DataLoader[Any], Keys]:
+        keys = Keys()
+        options = {**self._options, "sampler": keys, "persistent_workers": True}
+        return DataLoader(self._plan, generator=self._generator(), **options), keys
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed)
