@@ -1,6 +1,7 @@
 """The record of runs on disk, and questions over it. Needs no torch."""
 
 from treadle.runs.chunks import Buckets, Series
+from treadle.runs.environment import collect_environment
 from treadle.runs.errors import RunError
 from treadle.runs.folders import free_path, newest_of
 from treadle.runs.history import Duration, History
@@ -16,6 +17,7 @@ __all__ = [
     "Run",
     "RunError",
     "Series",
+    "collect_environment",
     "free_path",
     "newest_of",
 ]

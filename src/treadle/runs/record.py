@@ -17,7 +17,8 @@ from treadle.runs.files import Lock
 from treadle.runs.manifest import FORMAT, FileManifest, Manifest
 from treadle.runs.reader import CHECKPOINTS, CONFIG, ENVIRONMENT, METRICS, RunReader
 from treadle.runs.store import Store
-from treadle.runs.writer import Point, WritableStore
+from treadle.runs.tails import Point
+from treadle.runs.writer import WritableStore
 
 
 class Run(RunReader):
@@ -33,7 +34,12 @@ class Run(RunReader):
 
     @classmethod
     def create(
-        cls, path: Path | str | None, *, name: str, config: Mapping[str, Any], environment: Mapping[str, Any]
+        cls,
+        path: Path | str | None,
+        *,
+        name: str = "run",
+        config: Mapping[str, Any] | None = None,
+        environment: Mapping[str, Any] | None = None,
     ) -> Self:
         """Begin a run in a new folder: `path`, or path-2, path-3, ... where it is taken (see `run.path`).
 
@@ -42,8 +48,9 @@ class Run(RunReader):
         Raises:
             RunError: `config` or `environment` hold something that JSON cannot, or the folder cannot be made.
         """
+        environment = environment or {}
         documents = {
-            CONFIG: files.plain(config, "config"),
+            CONFIG: files.plain(config or {}, "config"),
             ENVIRONMENT: files.plain(environment, "environment"),
         }
         fields = _first_fields(name, environment)

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import sqlite3
-import struct
 import threading
 import time
 import weakref
@@ -18,26 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from treadle.runs import chunks, files, schema
-from treadle.runs.chunks import POINTS, Series
+from treadle.runs import files, schema
 from treadle.runs.errors import RunError
-from treadle.runs.store import Store, epoch_values, read_points
-
-Point = tuple[str, int, float]
+from treadle.runs.store import Store, epoch_values
+from treadle.runs.tails import Point, Tails
 
 _BATCH = 65_536  # points taken from an iterator at once: bounds the memory of a bulk append
 _TICK_SECONDS = 1.0
-_double = struct.Struct("<d").pack
-
-
-class _Tail:
-    """What the writer knows of one series: its number, and the points that are in no chunk yet."""
-
-    def __init__(self, identity: int, position: int) -> None:
-        self.identity = identity
-        self.position = position  # points of the series that are in chunks
-        self.steps: list[int] = []
-        self.values: list[float] = []
 
 
 class WritableStore(Store):
@@ -55,9 +41,9 @@ class WritableStore(Store):
         super().__init__(path)
         self._lock = threading.RLock()
         self._process = os.getpid()
-        self._tails: dict[str, _Tail] = {}
         self._step = self._epoch = 0
         self._connection = schema.connect(path)
+        self._tails = Tails(self._connection)
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._finalizer.atexit = False
         in_memory = str(path) == ":memory:"
@@ -91,7 +77,7 @@ class WritableStore(Store):
         points = iter(points)
         with self._transaction():
             while batch := list(itertools.islice(points, _BATCH)):
-                self._append(batch)
+                self._step = max(self._step, self._tails.append(batch))
             if self._now() - self._last_tick >= _TICK_SECONDS:
                 self._tick()
 
@@ -134,21 +120,12 @@ class WritableStore(Store):
     def rewind(self, step: int) -> None:
         """Remove every point, epoch, event and clock row after a step: the store is then as it was there."""
         step = index(step)
-        with self._lock:
-            with self._transaction():
-                self._remove_after(step)
-                self._load_progress()
-                self._tick()
-            self._load()
-
-    def _remove_after(self, step: int) -> None:
-        for name, tail in self._tails.items():
-            self._cut(name, tail, step)
-        for table in ("epoch", "event", "clock"):
-            self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
-        self._connection.execute("DELETE FROM block WHERE id NOT IN (SELECT block FROM chunk)")
-        in_use = "SELECT series FROM chunk UNION SELECT series FROM tail"
-        self._connection.execute(f"DELETE FROM series WHERE id NOT IN ({in_use})")
+        with self._transaction():
+            self._tails.cut(step)
+            for table in ("epoch", "event", "clock"):
+                self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
+            self._load_progress()
+            self._tick()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -174,67 +151,6 @@ class WritableStore(Store):
         if not self._finalizer.alive:
             raise RunError(self.path, "is closed")
 
-    def _append(self, points: Iterable[Point]) -> None:
-        groups: dict[str, tuple[list[int], list[float]]] = {}
-        for name, step, value in points:
-            group = groups.get(name)
-            if group is None:
-                group = groups[name] = ([], [])
-            group[0].append(index(step))
-            group[1].append(value)
-        rows: list[tuple[int, int, int, bytes]] = []
-        for name, (steps, values) in groups.items():
-            tail = self._tails.get(name) or self._new_series(name)
-            self._step = max(self._step, max(steps))
-            start = len(tail.steps)
-            tail.steps += steps
-            tail.values += map(float, values)
-            if len(tail.steps) >= POINTS:
-                self._compact(tail, has_rows=start > 0)
-                start = 0
-            position = tail.position
-            new = range(start, len(tail.steps))
-            rows += [(tail.identity, position + i, tail.steps[i], _double(tail.values[i])) for i in new]
-        self._connection.executemany("INSERT INTO tail VALUES (?, ?, ?, ?)", rows)
-
-    def _compact(self, tail: _Tail, *, has_rows: bool) -> None:
-        if has_rows:
-            self._connection.execute("DELETE FROM tail WHERE series = ?", (tail.identity,))
-        full = len(tail.steps) // POINTS * POINTS
-        steps, values = np.array(tail.steps[:full], np.int64), np.array(tail.values[:full], np.float64)
-        for start in range(0, full, POINTS):
-            chunk = chunks.pack(steps[start : start + POINTS], values[start : start + POINTS])
-            sql = "INSERT INTO block (steps, numbers) VALUES (?, ?)"
-            block = self._connection.execute(sql, (chunk.steps, chunk.numbers)).lastrowid
-            row = (tail.identity, tail.position, chunk.count, chunk.first, chunk.last, chunk.header, block)
-            self._connection.execute("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            tail.position += chunk.count
-        del tail.steps[:full], tail.values[:full]
-
-    def _cut(self, name: str, tail: _Tail, step: int) -> None:
-        """Drop the points after a step: the first chunk that holds one and all behind it are written anew."""
-        identity = tail.identity
-        sql = "SELECT min(position) FROM chunk WHERE series = ? AND last > ?"
-        (position,) = self._connection.execute(sql, (identity, step)).fetchone()
-        if position is None:
-            position = tail.position
-        kept = _until(read_points(self._connection, identity, position), step)
-        for table in ("chunk", "tail"):
-            sql = f"DELETE FROM {table} WHERE series = ? AND position >= ?"
-            self._connection.execute(sql, (identity, position))
-        tail.position, tail.steps, tail.values = position, [], []
-        steps, values = kept.steps.tolist(), kept.values.tolist()
-        if steps:
-            self._append(zip(itertools.repeat(name), steps, values, strict=False))
-
-    def _new_series(self, name: str) -> _Tail:
-        if not isinstance(name, str):
-            raise RunError(self.path, f"{name!r} is not a string, so it cannot name a series")
-        identity = self._connection.execute("INSERT INTO series (name) VALUES (?)", (name,)).lastrowid
-        assert identity is not None
-        tail = self._tails[name] = _Tail(identity, 0)
-        return tail
-
     def _now(self) -> float:
         # Wall time once, then the monotonic clock, and never before what is recorded: setting the
         # computer's clock moves no point.
@@ -248,34 +164,14 @@ class WritableStore(Store):
 
     def _load(self) -> None:
         """Read into memory what the database holds: at the start, and after a failed write."""
-        connection = self._connection
-        self._tails = {}
-        by_identity: dict[int, _Tail] = {}
-        sql = """SELECT name, id, (SELECT coalesce(max(position + count), 0) FROM chunk WHERE series = id)
-                 FROM series"""
-        for name, identity, position in connection.execute(sql):
-            by_identity[identity] = self._tails[name] = _Tail(identity, position)
-        for identity, step, value in connection.execute(
-            "SELECT series, step, value FROM tail ORDER BY position"
-        ):
-            by_identity[identity].steps.append(step)
-            by_identity[identity].values.append(struct.unpack("<d", value)[0])
+        self._tails.load()
         self._load_progress()
-        (last,) = connection.execute("SELECT max(time) FROM clock").fetchone()
+        (last,) = self._connection.execute("SELECT max(time) FROM clock").fetchone()
         self._monotonic, self._wall = time.monotonic(), max(time.time(), last or 0.0)
         self._last_tick = last or 0.0
 
     def _load_progress(self) -> None:
-        steps = ", ".join(
-            f"coalesce((SELECT max(step) FROM {table}), 0)" for table in ("tail", "epoch", "clock")
-        )
-        sql = (
-            f"SELECT max({steps}, coalesce((SELECT max(last) FROM chunk), 0)), (SELECT max(epoch) FROM epoch)"
-        )
-        step, epoch = self._connection.execute(sql).fetchone()
-        self._step, self._epoch = step, epoch or 0
-
-
-def _until(series: Series, step: int) -> Series:
-    keep = series.steps <= step
-    return Series(series.steps[keep], series.values[keep])
+        tables = {"tail": "step", "chunk": "last", "epoch": "step", "clock": "step"}
+        steps = [f"coalesce((SELECT max({column}) FROM {table}), 0)" for table, column in tables.items()]
+        sql = f"SELECT max({', '.join(steps)}), coalesce((SELECT max(epoch) FROM epoch), 0)"
+        self._step, self._epoch = self._connection.execute(sql).fetchone()

@@ -1,0 +1,125 @@
+"""The points that are in no chunk yet, and how they get into chunks and out again."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import struct
+from collections.abc import Iterable
+from operator import index
+
+import numpy as np
+
+from treadle.runs import chunks
+from treadle.runs.chunks import POINTS
+from treadle.runs.errors import RunError
+from treadle.runs.store import read_points
+
+Point = tuple[str, int, float]
+
+_double = struct.Struct("<d").pack
+
+
+class _Tail:
+    """What the writer knows of one series: its number, and the points that are in no chunk yet."""
+
+    def __init__(self, identity: int, position: int) -> None:
+        self.identity = identity
+        self.position = position  # points of the series that are in chunks
+        self.steps: list[int] = []
+        self.values: list[float] = []
+
+
+class Tails:
+    """The series of a store that is written: appended to and cut inside the caller's transaction.
+
+    What is in memory mirrors the table `tail`, so that an append reads nothing. After a transaction that
+    was rolled back, `load` again.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._tails: dict[str, _Tail] = {}
+
+    def load(self) -> None:
+        """Read what the database holds."""
+        self._tails = {}
+        by_identity: dict[int, _Tail] = {}
+        chunked = "(SELECT coalesce(max(position + count), 0) FROM chunk WHERE series = id)"
+        for name, identity, position in self._connection.execute(f"SELECT name, id, {chunked} FROM series"):
+            by_identity[identity] = self._tails[name] = _Tail(identity, position)
+        rows = self._connection.execute("SELECT series, step, value FROM tail ORDER BY series, position")
+        for identity, step, value in rows:
+            by_identity[identity].steps.append(step)
+            by_identity[identity].values.append(struct.unpack("<d", value)[0])
+
+    def append(self, points: Iterable[Point]) -> int:
+        """Add points; returns the greatest step among them (0 if there are none)."""
+        groups: dict[str, tuple[list[int], list[float]]] = {}
+        for name, step, value in points:
+            group = groups.get(name)
+            if group is None:
+                group = groups[name] = ([], [])
+            group[0].append(index(step))
+            group[1].append(float(value))
+        rows: list[tuple[int, int, int, bytes]] = []
+        for name, (steps, values) in groups.items():
+            tail = self._tails.get(name) or self._new_series(name)
+            start = len(tail.steps)
+            tail.steps += steps
+            tail.values += values
+            if len(tail.steps) >= POINTS:
+                self._compact(tail, has_rows=start > 0)
+                start = 0
+            new = range(start, len(tail.steps))
+            rows += [(tail.identity, tail.position + i, tail.steps[i], _double(tail.values[i])) for i in new]
+        self._connection.executemany("INSERT INTO tail VALUES (?, ?, ?, ?)", rows)
+        return max((max(steps) for steps, _ in groups.values()), default=0)
+
+    def cut(self, step: int) -> None:
+        """Remove the points after a step, and series that have none left."""
+        for name, tail in self._tails.items():
+            self._cut(name, tail, step)
+        self._connection.execute("DELETE FROM block WHERE id NOT IN (SELECT block FROM chunk)")
+        in_use = "SELECT series FROM chunk UNION SELECT series FROM tail"
+        self._connection.execute(f"DELETE FROM series WHERE id NOT IN ({in_use})")
+        self._tails = {name: tail for name, tail in self._tails.items() if tail.position or tail.steps}
+
+    def _cut(self, name: str, tail: _Tail, step: int) -> None:
+        # The first chunk that holds such a point and all behind it are written anew, so what was cut
+        # looks exactly like what never went further.
+        sql = "SELECT min(position) FROM chunk WHERE series = ? AND last > ?"
+        (position,) = self._connection.execute(sql, (tail.identity, step)).fetchone()
+        if position is None:
+            if all(known <= step for known in tail.steps):
+                return
+            position = tail.position
+        steps, values = read_points(self._connection, tail.identity, position)
+        kept = steps <= step
+        for table in ("chunk", "tail"):
+            sql = f"DELETE FROM {table} WHERE series = ? AND position >= ?"
+            self._connection.execute(sql, (tail.identity, position))
+        tail.position, tail.steps, tail.values = position, [], []
+        self.append(zip(itertools.repeat(name), steps[kept].tolist(), values[kept].tolist(), strict=False))
+
+    def _compact(self, tail: _Tail, *, has_rows: bool) -> None:
+        if has_rows:
+            self._connection.execute("DELETE FROM tail WHERE series = ?", (tail.identity,))
+        full = len(tail.steps) // POINTS * POINTS
+        steps, values = np.array(tail.steps[:full], np.int64), np.array(tail.values[:full], np.float64)
+        for start in range(0, full, POINTS):
+            chunk = chunks.pack(steps[start : start + POINTS], values[start : start + POINTS])
+            sql = "INSERT INTO block (steps, numbers) VALUES (?, ?)"
+            block = self._connection.execute(sql, (chunk.steps, chunk.numbers)).lastrowid
+            row = (tail.identity, tail.position, chunk.count, chunk.first, chunk.last, chunk.header, block)
+            self._connection.execute("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            tail.position += chunk.count
+        del tail.steps[:full], tail.values[:full]
+
+    def _new_series(self, name: str) -> _Tail:
+        if not isinstance(name, str):
+            raise RunError("append_steps", f"{name!r} is not a string, so it cannot name a series")
+        identity = self._connection.execute("INSERT INTO series (name) VALUES (?)", (name,)).lastrowid
+        assert identity is not None
+        tail = self._tails[name] = _Tail(identity, 0)
+        return tail
