@@ -156,14 +156,17 @@ def tidy(folder: Path) -> None:
     """Finish or undo what a dead process left; call it under the folder's lock."""
     for step, kind, path in list(_scan(folder)):
         final = folder / name_of(step)
-        if kind == "old" and not _is_valid(final):
+        if kind == "old" and not (os.path.lexists(final) and (_is_valid(final) or not _is_valid(path))):
+            unwanted = _hidden(folder, step, "trash")
             if os.path.lexists(final):
-                files.rename(final, _hidden(folder, step, "trash"))
+                files.rename(final, unwanted)
             files.rename(path, final)
             files.sync_folder(folder)
-        elif kind != "final":
+        else:
+            unwanted = path
+        if kind != "final":
             with suppress(OSError):
-                files.remove_tree(path)
+                files.remove_tree(unwanted)
 
 
 def _is_valid(path: Path) -> bool:

@@ -58,6 +58,8 @@ def pieces(tensor: Tensor) -> Iterator[memoryview]:
         flat, count = tensor.reshape(-1), PIECE // tensor.element_size()
         for start in range(0, flat.numel(), count):
             part = flat[start : start + count].cpu().resolve_conj().resolve_neg()
+            if part.stride(0) != 1:  # a single element may have any stride, and then has no view as bytes
+                part = part.clone(memory_format=torch.contiguous_format)
             yield part.view(torch.uint8).numpy().data
     elif row <= PIECE:
         for start in range(0, tensor.shape[0], PIECE // row):
