@@ -74,6 +74,8 @@ def _check_map_style(dataset: Any, where: str) -> None:
         raise TypeError(
             f"{where}: a pandas {kind.__name__} is no dataset; give its columns as arrays (.to_numpy())"
         )
+    if isinstance(dataset, type):
+        raise TypeError(f"{where}: {dataset.__name__} is a class; give an instance of it")
     if isinstance(dataset, (str, bytes)) or not hasattr(kind, "__getitem__"):
         raise TypeError(
             f"{where}: {kind.__name__} is not a dataset; allowed are tensors, NumPy arrays, tuples, lists "

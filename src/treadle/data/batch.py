@@ -16,6 +16,8 @@ def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     """Apply `function` to every leaf, keeping the containers' types; strings are leaves like tensors."""
     if isinstance(tree, Tensor):
         return function(tree)
+    if type(tree) is tuple:  # the common case first: asking for a Mapping is slow
+        return tuple([map_tree(function, value) for value in tree])
     if isinstance(tree, Mapping):
         return _like(tree, {key: map_tree(function, value) for key, value in tree.items()})
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from treadle.data.batch import map_tree
 from treadle.data.order import Indices
 
 _MAX_LIST = 8  # a longer list of tensors is more likely a list of samples
@@ -85,7 +84,13 @@ def columns_of(data: Any, where: str) -> tuple[Any, int]:
 
 def gather_columns(tree: Any, indices: Indices) -> Any:
     """The rows at `indices` of every column."""
-    return map_tree(lambda column: column.gather(indices), tree)
+    if isinstance(tree, Column):
+        return tree.gather(indices)
+    if type(tree) is tuple:
+        return tuple([gather_columns(column, indices) for column in tree])
+    if type(tree) is dict:
+        return {key: gather_columns(column, indices) for key, column in tree.items()}
+    return type(tree)(*(gather_columns(column, indices) for column in tree))  # a named tuple
 
 
 def _is_array(value: Any) -> bool:

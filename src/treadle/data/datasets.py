@@ -91,9 +91,10 @@ def _from_huggingface(split: str) -> tuple[torch.Tensor, torch.Tensor]:
         import datasets
     except ModuleNotFoundError as error:
         raise FileNotFoundError(
-            f"FashionMNIST: there is no folder {FASHION_MNIST_FOLDER}, and Hugging Face datasets is not installed. "
-            "Install Debian's dataset-fashion-mnist, or `pip install 'treadle[huggingface]'`, or name a folder with "
-            f"the idx files by the argument `folder` or the environment variable {FASHION_MNIST_VARIABLE}"
+            f"FashionMNIST: there is no folder {FASHION_MNIST_FOLDER}, and Hugging Face datasets is not "
+            "installed. Install Debian's dataset-fashion-mnist, or `pip install 'treadle[huggingface]'`, or "
+            "name a folder with the idx files by `folder` or the environment variable "
+            f"{FASHION_MNIST_VARIABLE}"
         ) from error
     table: Any = datasets.load_dataset("zalando-datasets/fashion_mnist", split=split)
     images = np.stack([np.asarray(image, dtype=np.uint8) for image in table["image"]])

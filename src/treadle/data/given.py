@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from treadle import rng
 from treadle.data.source import Batches, Source
@@ -132,13 +132,15 @@ def _length(loader: DataLoader[Any]) -> int | None:
 
 
 def _samples(loader: DataLoader[Any], world_size: int) -> int | None:
-    length = _length(loader)
-    if length is None:
-        return None
-    if loader.batch_size is None or isinstance(loader.dataset, IterableDataset):
+    cutter = loader.batch_sampler  # other classes may make batches of any size
+    if (
+        _length(loader) is None
+        or type(cutter) is not BatchSampler
+        or isinstance(loader.dataset, IterableDataset)
+    ):
         return None
     try:
-        samples = len(loader.sampler)  # type: ignore[arg-type]
+        samples = len(cutter.sampler)  # type: ignore[arg-type]
     except TypeError:
         return None
-    return min(samples, length * loader.batch_size) * world_size
+    return min(samples, len(cutter) * cutter.batch_size) * world_size

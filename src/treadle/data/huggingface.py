@@ -45,6 +45,8 @@ def _tensor(value: Any) -> Any:
     """Stack a column where its rows allow it."""
     if isinstance(value, dict):
         return {key: _tensor(part) for key, part in value.items()}
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return {key: _tensor([row[key] for row in value]) for key in value[0]}
     if isinstance(value, list) and value and all(isinstance(row, np.ndarray) for row in value):
         shapes = {(row.shape, row.dtype) for row in value}
         value = np.stack(value) if len(shapes) == 1 else value

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import io
 import math
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -30,8 +29,10 @@ def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> torch.Tensor:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         try:
-            with gzip.open(raw, "rb") if zipped else io.BufferedReader(raw) as file:  # type: ignore[type-var]
-                return _read(file, path, max_bytes)  # type: ignore[arg-type]
+            if not zipped:
+                return _read(raw, path, max_bytes)
+            with gzip.open(raw, "rb") as file:
+                return _read(cast(IO[bytes], file), path, max_bytes)
         except (EOFError, gzip.BadGzipFile) as error:
             raise ValueError(f"{path}: the file is damaged: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from treadle.data.adapt import rows_of
@@ -116,7 +117,7 @@ class Loader(Source):
         if not 0 <= rank < world_size:
             raise ValueError(f"Loader.open: rank is {rank}; allowed are 0 to {world_size - 1}")
         kind: type[IndexedBatches | StreamBatches] = StreamBatches if self.is_stream else IndexedBatches
-        return kind(self, seed, rank, world_size, pin_memory)
+        return kind(self, seed, rank, world_size, pin_memory and torch.accelerator.is_available())
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the first epoch, on one rank."""

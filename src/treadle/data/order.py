@@ -62,8 +62,8 @@ class Order:
             raise ValueError(f"Order: seed {self.seed} and epoch {self.epoch} must not be negative")
         rows = max(1, math.isqrt(max(0, self.length - 1)) + 1)
         columns = max(1, -(-self.length // rows))
-        # Six rounds leave a trace in the distance of neighbours below a few hundred samples, eight none; a handful
-        # of samples needs more until every permutation is equally likely.
+        # Six rounds leave a trace in the distance of neighbours below a few hundred samples, eight none; a
+        # handful of samples needs more until every permutation is equally likely.
         rounds = 8 if self.length >= 64 else 24
         keys = tuple(np.uint64(mix(_ORDER, self.seed, self.epoch, number)) for number in range(rounds))
         object.__setattr__(self, "_sizes", (np.uint64(rows), np.uint64(columns)))

@@ -50,16 +50,17 @@ class WorkerPool:
         workers, given = self._idle or self._start()
         self._idle = None
         given.keys = keys
-        failed = True
+        reusable = True
         try:
             yield from workers
-            failed = False
-        except GeneratorExit:
-            failed = False
+        except Exception:
+            reusable = False
             raise
         finally:
-            if not failed and self._idle is None:
+            if reusable and self._idle is None:
                 self._idle = workers, given
+            else:
+                _stop(workers)
 
     def stream(self, dataset: IterableDataset[Any]) -> Iterator[Any]:
         """What `dataset` yields in the workers, in turn; its processes end with it."""
@@ -67,6 +68,8 @@ class WorkerPool:
 
     def close(self) -> None:
         """Stop the idle processes."""
+        if self._idle is not None:
+            _stop(self._idle[0])
         self._idle = None
 
     def _start(self) -> tuple[DataLoader[Any], Keys]:
@@ -76,3 +79,10 @@ class WorkerPool:
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed)
+
+
+def _stop(workers: DataLoader[Any]) -> None:
+    """End the processes now; the garbage collector may take seconds, in the midst of training."""
+    iterator = workers._iterator
+    if iterator is not None:
+        iterator._shutdown_workers()  # type: ignore[attr-defined]
