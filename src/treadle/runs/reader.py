@@ -12,7 +12,7 @@ from treadle.runs.chunks import Buckets, Series
 from treadle.runs.files import Lock
 from treadle.runs.history import Duration, History
 from treadle.runs.manifest import Manifest
-from treadle.runs.store import Clock, Event, Store
+from treadle.runs.store import Clock, EpochRow, Event, Store
 
 METRICS = "metrics.sqlite"
 CONFIG = "config.json"
@@ -104,6 +104,10 @@ class RunReader:
     def history(self) -> History:
         """A column for each metric, a row for each finished epoch."""
         return History(self._store.epochs())
+
+    def epoch_rows(self) -> list[EpochRow]:
+        """The history by epoch: only the values that each epoch has."""
+        return self._store.epochs()
 
     @property
     def durations(self) -> list[Duration]:
