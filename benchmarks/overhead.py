@@ -150,9 +150,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     batches = data(arguments.steps)
-    print(
-        f"torch {torch.__version__}, {arguments.threads} thread(s), {arguments.steps} steps, {arguments.pairs} pairs"
-    )
+    print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.steps} steps")
     print(f"{'':54} {'us/step':>8} {'loop':>8} {'ratio':>7} {'(quartiles)':>15}")
     for name, (options, accuracy) in CONFIGURATIONS.items():
 

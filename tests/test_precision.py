@@ -34,7 +34,7 @@ def train(precision: Precision, model: nn.Module, batches: list[tuple[torch.Tens
         precision.scale(loss).backward()
         precision.unscale(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        precision.step(optimizer)
+        precision.stepper(optimizer)()
         precision.update()
         optimizer.zero_grad()
 
@@ -113,7 +113,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
     before = weights(model)
     precision.scale(model(torch.ones(1, 2)).sum() * float("inf")).backward()
     precision.unscale(optimizer)
-    precision.step(optimizer)
+    precision.stepper(optimizer)()
     precision.update()
     assert torch.equal(weights(model), before)
     assert precision.state_dict()["scale"] == 512.0
@@ -121,7 +121,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
     optimizer.zero_grad()
     precision.scale(model(torch.ones(1, 2)).sum()).backward()
     precision.unscale(optimizer)
-    precision.step(optimizer)
+    precision.stepper(optimizer)()
     precision.update()
     torch.testing.assert_close(weights(model), before - 0.1)
     assert precision.state_dict()["scale"] == 512.0
@@ -139,7 +139,7 @@ def test_unscaling_twice_is_unscaling_once_also_with_two_optimizers() -> None:
             precision.unscale(optimizer)
             assert model.weight.grad is not None
             assert float(model.weight.grad) == 1.0
-            precision.step(optimizer)
+            precision.stepper(optimizer)()
         precision.update()
 
 

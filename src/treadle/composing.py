@@ -38,18 +38,47 @@ def optimizers_of(task: Task) -> dict[str, Optimizer]:
     for name, optimizer in kept.items():
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
-                f"{type(task).__name__}.configure_optimizers returned {type(optimizer).__name__} as {name!r}; "
+                f"{type(task).__name__}.configure_optimizers: {name!r} is {type(optimizer).__name__}; "
                 "return a torch.optim.Optimizer, or a mapping of names to them"
             )
         if not _holds_only(optimizer, own):
             raise ValueError(
-                f"the optimizer {name!r} ({type(optimizer).__name__}) holds parameters that are not the task's: "
-                "it would train another model. Build it from this task's parameters"
+                f"the optimizer {name!r} ({type(optimizer).__name__}) holds parameters that are not the "
+                "task's and would train another model; build it from this task's parameters"
             )
     if not any(p.requires_grad for o in kept.values() for g in o.param_groups for p in g["params"]):
         raise ValueError("no optimizer holds a parameter that requires a gradient: there is nothing to train")
+    for optimizer in kept.values():
+        prefer_fused(optimizer, task)
     task.optimizers = kept
     return kept
+
+
+FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)
+FUSED_DEVICES = ("cpu", "cuda")
+
+
+def prefer_fused(optimizer: Optimizer, task: Task) -> None:
+    """Let torch's own optimizers use their fused kernels where the user did not choose.
+
+    The same update in one kernel, two to five times as fast. Left alone: optimizers with a choice of
+    `fused` or `foreach`, with state, sparse gradients, learning rates in tensors, and other classes.
+    """
+    if type(optimizer) not in FUSED or optimizer.state:
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    dense = not any(getattr(module, "sparse", False) for module in task.modules())
+    placed = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for p in parameters)
+    free = all(
+        group.get("fused") is None
+        and group.get("foreach") is None
+        and not group.get("differentiable")
+        and not isinstance(group["lr"], torch.Tensor)
+        for group in optimizer.param_groups
+    )
+    if dense and placed and free:
+        for group in optimizer.param_groups:
+            group["fused"] = True
 
 
 def _holds_only(optimizer: Optimizer, own: set[int]) -> bool:

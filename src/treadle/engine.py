@@ -51,6 +51,7 @@ class Engine:
         self._clip = clip or Clip()
         self._parameters: list[nn.Parameter] = []
         self._zero_grad: Callable[[], None] = self.clear_gradients
+        self._steppers: dict[Optimizer, Callable[[], Any]] = {}
         self._stepped: dict[Optimizer, list[nn.Parameter]] = {}
         self._ticks: dict[Optimizer, tuple[BoundSchedule, ...]] = {}
 
@@ -71,6 +72,7 @@ class Engine:
         """
         self._parameters = list(task.parameters())
         self._zero_grad = zero_grad or self.clear_gradients
+        self._steppers = {o: self.precision.stepper(o) for o in optimizers.values()}
         self._stepped = {o: [p for g in o.param_groups for p in g["params"]] for o in optimizers.values()}
         self._ticks = {
             optimizer: (schedules[name],) if name in schedules and schedules[name].every == "step" else ()
@@ -102,7 +104,7 @@ class Engine:
         """Add the gradient of `share` times `loss`, a scalar that is the mean over its items."""
         if type(share) is not float or share != 1.0:
             loss = loss * share
-        self.precision.scale(loss).backward()
+        self.precision.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, *optimizers: Optimizer) -> None:
         """Unscale, clip, step each of the optimizers, clear all gradients, tick per-step schedules.
@@ -117,7 +119,7 @@ class Engine:
             listener()
         self._clip(self._stepped, optimizers)
         for optimizer in optimizers:
-            precision.step(optimizer)
+            self._steppers[optimizer]()
         precision.update()
         for listener in self.after_step:
             listener()

@@ -209,7 +209,7 @@ def _overrides(callback: Callback, name: str) -> bool:
     return getattr(own, "__func__", own) is not getattr(Callback, name)
 
 
-def _check_callback(callback: Callback) -> None:
+def _check_callback(callback: object) -> None:
     if not isinstance(callback, Callback):
         given = callback.__name__ if isinstance(callback, type) else repr(callback)
         hint = " Give an instance, not the class." if isinstance(callback, type) else ""

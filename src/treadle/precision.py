@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from treadle.direct_step import direct_step
+
 
 class Precision:
     """Single precision: every method does the plain thing. The formats below subclass it.
 
     The engine calls, for each optimizer step: `autocast()` around the forward pass and the loss,
-    `scale` before backward, `unscale` once gradients are complete, `step`, and `update` when every
+    `scale` before backward, `unscale` once gradients are complete, the `stepper`, and `update` when every
     optimizer of the window has stepped.
     """
 
@@ -36,9 +39,9 @@ class Precision:
     def unscale(self, optimizer: Optimizer) -> None:
         """Make the gradients of `optimizer` the true ones, before they are looked at or clipped."""
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Step `optimizer`."""
-        optimizer.step()
+    def stepper(self, optimizer: Optimizer) -> Callable[[], Any]:
+        """The function that steps `optimizer`, made once at set-up."""
+        return direct_step(optimizer)
 
     def update(self) -> None:
         """Every optimizer of this window has stepped."""
@@ -126,11 +129,11 @@ class ScaledFloat16(Precision):
             self._unscaled.add(id(optimizer))
             self.scaler.unscale_(optimizer)
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Step `optimizer` unless one of its gradients is infinite or NaN."""
+    def stepper(self, optimizer: Optimizer) -> Callable[[], Any]:
+        """A function that steps `optimizer` unless one of its gradients is infinite or NaN."""
         # Waits for the device: the scaler reads whether an overflow was found, to decide on the host
         # whether to step. Fused optimizers decide on the device instead, and nothing waits.
-        self.scaler.step(optimizer)
+        return functools.partial(self.scaler.step, optimizer)
 
     def update(self) -> None:
         """Adjust the scale, on the device."""

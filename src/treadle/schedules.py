@@ -56,7 +56,7 @@ class Schedule:
             scheduler = class_path.factory(scheduler, "scheduler")
         if isinstance(scheduler, LRScheduler):
             raise TypeError(
-                f"Schedule: {type(scheduler).__name__} is given as an object, bound to an optimizer that was made "
+                f"Schedule: {type(scheduler).__name__} is given as an object, bound to an optimizer made "
                 "elsewhere; give the class, or functools.partial(class, arguments), or override "
                 "Task.configure_schedulers"
             )

@@ -106,12 +106,13 @@ class Task(nn.Module):
         optimizer_step
         """
         hooks = state.hooks
-        for state.batch, share in state.engine.microbatches(window, self.items(window)):
+        for batch, share in state.engine.microbatches(window, self.items(window)):
+            state.batch = batch
             try:
                 for hook in hooks.on_batch_start:
                     hook(state)
                 with state.engine.autocast():
-                    state.loss = self.combine(self.compute_loss(state.batch, state), state)
+                    state.loss = self.combine(self.compute_loss(batch, state), state)
                 for hook in hooks.on_after_loss:
                     hook(state)
                 self.backward(state.loss, share, state)
@@ -222,7 +223,8 @@ class SupervisedTask(Task):
         """The optimizer given, or built from the model's parameters."""
         if isinstance(self._optimizer, Optimizer):
             return self._optimizer
-        return self._optimizer(self.model.parameters())
+        made: Optimizer = self._optimizer(self.model.parameters())
+        return made
 
     def configure_schedulers(self) -> Schedule | None:
         """The schedule given, if any."""

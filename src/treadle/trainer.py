@@ -36,7 +36,7 @@ class Trainer:
     Args:
         max_epochs, max_steps: where a fit ends; exactly one of them.
         accumulate: loader batches in one optimizer step.
-        clip_norm, clip_value: clip gradients by the norm of all of them, by absolute value; both: value first.
+        clip_norm, clip_value: clip gradients by their norm, by absolute value; both: value first.
         seed: of everything random; None draws one, and the record holds it.
         device: "auto" (an accelerator where there is one), or a torch device.
         precision: "fp32", "bf16" (autocast), "fp16" (autocast with a loss scaler), or a `Precision`.
@@ -163,7 +163,7 @@ class Trainer:
         return run
 
     def evaluate(self, task: Task, data: Any, name: str = "test") -> dict[str, float]:
-        """Loss and metrics over all of `data`, weighted by items: {"test/loss": ..., "test/accuracy": ...}."""
+        """Loss and metrics over all of `data`, weighted by items: {"test/loss": ..., ...}."""
         state, batches = self._looker(task, data, name)
         return loops.evaluate(state, batches, name)
 
@@ -187,7 +187,12 @@ class Trainer:
         engine = self._engine()
         engine.strategy.setup(task)
         callbacks = [*self.callbacks, *([progress_bar()] if self.progress else [])]
-        return State(task=task, engine=engine, hooks=Hooks(callbacks), run=Run.create(None)), batches
+        return State(
+            task=task,
+            engine=engine,
+            hooks=Hooks(callbacks),
+            run=Run.create(None, name=name, config={}, environment={}),
+        ), batches
 
     def _prepare(
         self,

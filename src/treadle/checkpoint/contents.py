@@ -38,7 +38,7 @@ def restore(state: State, contents: dict[str, Any]) -> None:
     for kind, present in (("optimizers", state.optimizers), ("schedules", state.schedules)):
         if set(contents[kind]) != set(present):
             raise ValueError(
-                f"the checkpoint has the {kind} {sorted(contents[kind])}, and the task has {sorted(present)}: "
+                f"the checkpoint has the {kind} {sorted(contents[kind])}, the task {sorted(present)}: "
                 "resume with the configuration that the run was started with"
             )
     load_model(state, contents)

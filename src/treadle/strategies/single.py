@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 Items = int | float | Tensor
-"""How many items a batch has: a number, or a tensor on the device (tokens that only the device has counted)."""
+"""How many items a batch has: a number, or a tensor on the device (tokens that only it has counted)."""
 
 
 class Strategy:
