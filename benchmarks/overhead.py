@@ -125,7 +125,7 @@ def displays(extras: bool) -> list[treadle.Callback]:
     if not extras:
         return []
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
-    return [treadle.callbacks.progress_for(terminal)]
+    return [treadle.callbacks.progress_bar(terminal)]
 
 
 CONFIGURATIONS: dict[str, tuple[dict[str, object], bool]] = {

@@ -23,8 +23,6 @@ def direct_step(optimizer: Optimizer) -> Callable[[], Any]:
     replaced = vars(optimizer).get("step")
     if method is None or not (replaced is None or _only_counts(replaced, wrapper)):
         return lambda: optimizer.step()  # type: ignore[call-arg]
-    if replaced is not None:
-        optimizer._opt_called = True  # type: ignore[attr-defined]  # all that a scheduler's wrapper does
 
     attributes = vars(optimizer)
     before, after = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks

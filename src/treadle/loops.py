@@ -73,7 +73,7 @@ def train_epoch(state: State) -> None:
         state.engine.clear_gradients()
         complete = cancelled = True
     if state.interrupted:  # to be resumed in the middle of this epoch, as if nothing had happened
-        log(state)
+        state.flush()
         return
     _finish_epoch(state, complete or progress.batch == state.train_batches.length)
     if not cancelled:
@@ -99,22 +99,12 @@ def train_step(window: Sequence[Any], state: State) -> None:
     if not isinstance(items, torch.Tensor):  # items counted on the device are not waited for
         progress.samples += int(items)
     if state.log_every.at_step(progress.step):
-        log(state)
+        state.flush()
     if state.eval_steps is not None and state.eval_steps.at_step(progress.step):
         results = evaluate(state, state.val_batches, "val")
         state.run.append_steps([(name, progress.step, value) for name, value in results.items()])
     if not cancelled:
         for hook in hooks.on_step_end:
-            hook(state)
-
-
-def log(state: State) -> None:
-    """Read from the device what was logged since the last time, and hand it on."""
-    state.points = state.values.flush()
-    if state.points:
-        state.latest.update((name, value) for name, _, value in state.points)
-        state.run.append_steps(state.points)
-        for hook in state.hooks.on_log:
             hook(state)
 
 
@@ -188,7 +178,7 @@ def _windows(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
 def _finish_epoch(state: State, complete: bool) -> None:
     """Evaluate where due, tick the epoch's schedules, write the epoch's row."""
     epoch = state.progress.epoch + 1
-    log(state)
+    state.flush()
     results = state.values.means() | read_counters(state.metrics, "train")
     if complete:
         state.progress.epoch, state.progress.batch = epoch, 0

@@ -87,6 +87,9 @@ class BoundSchedule:
     def __init__(self, scheduler: Any, every: str) -> None:
         self.scheduler = scheduler
         self.every = every
+        # Torch warns where a schedule ticks before the first step. Ours never does; but a loss scaler may
+        # have skipped that step, and a step that enters the optimizer directly does not leave torch's note.
+        scheduler.optimizer._opt_called = True
 
     def step(self, results: Mapping[str, float]) -> None:
         """Tick once."""

@@ -114,6 +114,15 @@ class State:
             value = value.detach()
         self.values.add((name, self.current_step, value, self.engine.items if items is None else items))
 
+    def flush(self) -> None:
+        """Read from the device what was logged since the last time, and hand it on: a log boundary."""
+        self.points = self.values.flush()
+        if self.points:
+            self.latest.update((name, value) for name, _, value in self.points)
+            self.run.append_steps(self.points)
+            for hook in self.hooks.on_log:
+                hook(self)
+
     def request_stop(self, reason: str) -> None:
         """End the fit after this step, with the epoch's evaluation; the first reason given stands."""
         if self.stop_reason is None:

@@ -100,6 +100,7 @@ class Checkpoints(Callback):
         if self._writer is None or place == self._saved:
             return
         # The record must hold every value up to a checkpoint before the checkpoint can be resumed from.
+        state.flush()
         state.run.flush()
         self._writer.save(state.progress.step, snapshot(capture(state)), score=score)
         self._saved = place

@@ -65,6 +65,7 @@ class StreamBatches(Batches):
             callable(getattr(loader.dataset, name, None)) for name in ("state_dict", "load_state_dict")
         )
         self._position: tuple[int, int] | None = None  # epoch and batches handed out
+        self._ended = False  # whether the last batch handed out was the end of the stream
         self._loaded: dict[str, Any] = {}
         self._used = False
 
@@ -92,7 +93,8 @@ class StreamBatches(Batches):
         if not self._has_state or self._position is None:
             return {}
         epoch, batch = self._position
-        return {"epoch": epoch, "batch": batch, "dataset": copy.deepcopy(self._dataset.state_dict())}
+        state = copy.deepcopy(self._dataset.state_dict())
+        return {"epoch": epoch, "batch": batch, "ended": self._ended, "dataset": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The next `iterate` at the saved position goes on from the dataset's state."""
@@ -101,10 +103,14 @@ class StreamBatches(Batches):
     def _read(self, epoch: int, start: int) -> Iterator[Any]:
         loaded, self._loaded = self._loaded, {}
         resumed = self._has_state and (loaded.get("epoch"), loaded.get("batch")) == (epoch, start)
+        if (
+            resumed and loaded["ended"]
+        ):  # what its state means now (the end, or a new beginning) is its own affair
+            return
         if resumed:
             self._dataset.load_state_dict(loaded["dataset"])
-        for number, batch in self._reader.read(epoch, start, opened_at=start if resumed else 0):
-            self._position = epoch, number + 1
+        for number, batch, whole in self._reader.read(epoch, start, opened_at=start if resumed else 0):
+            self._position, self._ended = (epoch, number + 1), not whole
             yield pin(batch) if self._pin_memory else batch
 
 
@@ -125,8 +131,8 @@ class Reader:
 
     def read(
         self, epoch: int, start: int, opened_at: int = 0, worker: int = 0, workers: int = 1
-    ) -> Iterator[tuple[int, Any]]:
-        """Pairs of batch number and batch, from number `start`, every `workers`-th of them.
+    ) -> Iterator[tuple[int, Any, bool]]:
+        """Batch number, batch, and whether it is a whole one, from number `start`, every `workers`-th.
 
         Args:
             epoch: the epoch, for seeding.
@@ -148,7 +154,7 @@ class Reader:
                 batch = self._make(samples, epoch, number * size) if wanted and samples else None
             self._check_count(number * size + len(samples), ended=not whole, epoch=epoch)
             if wanted and samples and (whole or not self._drop_last):
-                yield number, batch
+                yield number, batch, whole
             if not whole:
                 return
             number += 1
@@ -208,8 +214,8 @@ class WorkerStream(IterableDataset[Any]):
         assert info is not None
         # The dataset must give the whole stream here; one that shards itself by worker asks for this.
         torch_worker._worker_info = None
-        pairs = self._reader.read(self._epoch, self._start, worker=info.id, workers=info.num_workers)
-        return (batch for _, batch in pairs)
+        read = self._reader.read(self._epoch, self._start, worker=info.id, workers=info.num_workers)
+        return (batch for _, batch, _ in read)
 
 
 def _opener(dataset: Any) -> Callable[[], Iterator[Any]]:
