@@ -341,7 +341,7 @@ class FakeHuggingFace:
     def __getitem__(self, indices):
         assert self.form == "numpy"
         rows = {key: [value[index] for index in indices] for key, value in self.table.items()}
-        return {key: np.array(value) if key == "label" else value for key, value in rows.items()}
+        return {key: np.array(value) if key in ("label", "nested") else value for key, value in rows.items()}
 
 
 FakeHuggingFace.__module__ = "datasets.arrow_dataset"

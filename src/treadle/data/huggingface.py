@@ -45,16 +45,15 @@ def _tensor(value: Any) -> Any:
     """Stack a column where its rows allow it."""
     if isinstance(value, dict):
         return {key: _tensor(part) for key, part in value.items()}
-    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-        return {key: _tensor([row[key] for row in value]) for key in value[0]}
-    if isinstance(value, list) and value and all(isinstance(row, np.ndarray) for row in value):
-        shapes = {(row.shape, row.dtype) for row in value}
-        value = np.stack(value) if len(shapes) == 1 else value
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.dtype.kind in "biufc":
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         return torch.from_numpy(value if value.flags.writeable else value.copy())
-    rows = list(value)
-    if rows and all(isinstance(row, np.ndarray) and row.dtype.kind in "biufc" for row in rows):
-        return [torch.from_numpy(np.array(row)) for row in rows]
-    return value.tolist()
+    rows = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(rows, list) or not rows:
+        return rows
+    if all(isinstance(row, dict) for row in rows):
+        return {key: _tensor([row[key] for row in rows]) for key in rows[0]}
+    if all(isinstance(row, np.ndarray) and row.dtype.kind in "biufc" for row in rows):
+        tensors = [torch.from_numpy(np.array(row)) for row in rows]
+        equal = len({(row.shape, row.dtype) for row in rows}) == 1
+        return torch.stack(tensors) if equal else tensors
+    return rows
