@@ -103,10 +103,8 @@ class StreamBatches(Batches):
     def _read(self, epoch: int, start: int) -> Iterator[Any]:
         loaded, self._loaded = self._loaded, {}
         resumed = self._has_state and (loaded.get("epoch"), loaded.get("batch")) == (epoch, start)
-        if (
-            resumed and loaded["ended"]
-        ):  # what its state means now (the end, or a new beginning) is its own affair
-            return
+        if resumed and (loaded["ended"] or start == self.length):
+            return  # what the dataset's state means now, the end or a new beginning, is its own affair
         if resumed:
             self._dataset.load_state_dict(loaded["dataset"])
         for number, batch, whole in self._reader.read(epoch, start, opened_at=start if resumed else 0):
