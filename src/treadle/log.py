@@ -55,13 +55,10 @@ class MetricLog:
         self._sums: dict[str, tuple[float, float]] = {}
         self.add = self._pending.append  # the hot path: one list append, no method of ours in between
 
-    def mark(self) -> int:
-        """How many values are pending; give it to `drop_after` to forget what came later."""
-        return len(self._pending)
-
-    def drop_after(self, mark: int) -> None:
-        """Forget the values added since `mark`, when a step is tried again."""
-        del self._pending[mark:]
+    def drop_after(self, step: int) -> None:
+        """Forget the pending values of later steps: one that was cut off, or is to be tried again."""
+        while self._pending and self._pending[-1][1] > step:
+            self._pending.pop()
 
     def flush(self) -> list[Point]:
         """Read what is pending; returns a point for each name and step, in the order they came."""

@@ -71,6 +71,7 @@ def train_epoch(state: State) -> None:
             complete = True
     except CancelEpoch:
         state.engine.clear_gradients()
+        state.values.drop_after(progress.step)
         complete = cancelled = True
     if state.interrupted:  # to be resumed in the middle of this epoch, as if nothing had happened
         state.flush()
