@@ -117,7 +117,7 @@ SCENES = {
 }
 
 
-def count_calls(tmp_path, monkeypatch, scene):
+def calls_of(tmp_path, monkeypatch, scene):
     prepare, act, _ = SCENES[scene]
     folder = tmp_path / "counted"
     folder.mkdir()
@@ -126,7 +126,7 @@ def count_calls(tmp_path, monkeypatch, scene):
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", disk)
         act(folder)
-    return len(disk.calls)
+    return [name for name, _ in disk.calls]
 
 
 def act_on(disk, act, folder, monkeypatch, expected):
@@ -145,7 +145,9 @@ def act_on(disk, act, folder, monkeypatch, expected):
 def test_death_at_every_call_leaves_the_old_or_the_new(tmp_path, monkeypatch, scene, how):
     prepare, act, allowed = SCENES[scene]
     seen = []
-    for number in range(count_calls(tmp_path, monkeypatch, scene)):
+    for number, call in enumerate(calls_of(tmp_path, monkeypatch, scene)):
+        if how == "halfway" and call != "write":
+            continue
         folder = tmp_path / str(number)
         folder.mkdir()
         prepare(folder)
@@ -166,14 +168,14 @@ def test_death_at_every_call_leaves_the_old_or_the_new(tmp_path, monkeypatch, sc
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize(
     ("code", "lasting"),
-    [(errno.ENOSPC, True), (errno.EIO, False), (errno.EACCES, False)],
-    ids=["the disk is full", "one error", "one refusal"],
+    [(errno.ENOSPC, True), (errno.EIO, False)],
+    ids=["the disk is full", "one error"],
 )
 def test_failure_at_every_call_is_an_error_and_leaves_the_old_or_the_new(
     tmp_path, monkeypatch, scene, code, lasting
 ):
     prepare, act, allowed = SCENES[scene]
-    for number in range(count_calls(tmp_path, monkeypatch, scene)):
+    for number in range(len(calls_of(tmp_path, monkeypatch, scene))):
         folder = tmp_path / str(number)
         folder.mkdir()
         prepare(folder)

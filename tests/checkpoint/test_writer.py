@@ -62,8 +62,8 @@ def test_none_keeps_all_and_infinity_can_be_best(tmp_path):
 def test_nothing_goes_before_the_new_one_is_there(tmp_path, monkeypatch):
     for step in (1, 2, 3):
         write(tmp_path, step, contents_at(step))
-    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="No space left"):
-        patch.setattr(files, "write_file", full_disk)
+    monkeypatch.setattr(files, "write_file", full_disk)
+    with pytest.raises(CheckpointError, match="No space left"):
         Writer(tmp_path, keep_last=1).save(4, contents_at(4))
     assert steps_in(tmp_path) == [1, 2, 3]
 
