@@ -130,8 +130,10 @@ def test_a_forked_worker_that_outlives_its_parent_holds_no_lock(run):
 
 
 def test_a_run_whose_process_is_gone_is_interrupted(tmp_path):
-    code = f"from treadle.runs import Run; r = Run.create({str(tmp_path / 'r')!r}); print(1, flush=True); input()"
-    command = [sys.executable, "-c", code]
+    code = (
+        "import sys; from treadle.runs import Run; run = Run.create(sys.argv[1]); print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "r")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         assert Run.open(tmp_path / "r").status == "running"

@@ -82,7 +82,8 @@ def test_downsampling_says_the_truth_about_each_bucket(tmp_path, count, buckets)
     generator = np.random.default_rng(0)
     steps, values = np.cumsum(generator.integers(1, 5, count)), generator.normal(size=count)
     store = WritableStore(tmp_path / "m")
-    store.append_steps([("x", 0, 1.0)] if count == 0 else zip(["x"] * count, steps.tolist(), values.tolist()))
+    names = ["x"] * count
+    store.append_steps(zip(names, steps.tolist(), values.tolist(), strict=True) if count else [("x", 0, 1.0)])
     found = store.downsample("x", buckets)
     assert len(found.count) <= buckets
     assert found.count.sum() == max(count, 1)
@@ -264,7 +265,8 @@ def check_whole(store, at_least):
     others = store.series("b").steps.tolist()
     assert others == list(range(1, len(others) + 1))
     assert len(others) >= last
-    assert [row.epoch for row in store.epochs()] == list(range(1, len(store.epochs()) + 1))
+    epochs = [row.epoch for row in store.epochs()]
+    assert epochs == list(range(1, len(epochs) + 1))
     return last
 
 
