@@ -22,8 +22,9 @@ def direct_step(optimizer: Optimizer) -> Callable[[], Any]:
     method = getattr(wrapper, "__wrapped__", None) if getattr(wrapper, "hooked", False) else None
     replaced = vars(optimizer).get("step")
     if method is None or not (replaced is None or _only_counts(replaced, wrapper)):
-        return lambda: optimizer.step()  # type: ignore[call-arg]
-
+        return lambda: optimizer.step()
+    if replaced is not None:
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # all that a scheduler's wrapper does
     attributes = vars(optimizer)
     before, after = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
     global_before = torch_optimizer._global_optimizer_pre_hooks
@@ -38,7 +39,7 @@ def direct_step(optimizer: Optimizer) -> Callable[[], Any]:
             or profiler._is_profiler_enabled
             or attributes.get("step") is not replaced
         ):
-            optimizer.step()  # type: ignore[call-arg]
+            optimizer.step()
         else:
             method(optimizer)
 

@@ -90,7 +90,7 @@ def train_step(window: Sequence[Any], state: State) -> None:
     try:
         for hook in hooks.on_step_start:
             hook(state)
-        state.task.train_step(state.engine.split(window), state)
+        state.turn(state.engine.split(window), state)
     except (CancelStep, CancelBatch):
         state.engine.clear_gradients()
         cancelled = True

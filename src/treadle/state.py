@@ -63,6 +63,7 @@ class State:
         steps_per_epoch, total_steps: optimizer steps, None where the data have no length.
         eval_batches: batches of the evaluation under way, None where unknown.
         train_batches, val_batches: the opened data.
+        turn: turns a window of micro-batches into an optimizer step; `task.train_step`, as a rule.
         optimizers, schedules: by name.
         log_every: when values are read from the device.
         eval_steps, eval_epochs: when the run is evaluated, between steps and after epochs.
@@ -93,6 +94,7 @@ class State:
     eval_batches: int | None = None
     train_batches: Any = None
     val_batches: Any = None
+    turn: Any = None
     optimizers: dict[str, Optimizer] = field(default_factory=dict)
     schedules: dict[str, Any] = field(default_factory=dict)
     log_every: Every = field(default_factory=lambda: Every(steps=50, seconds=1.0))

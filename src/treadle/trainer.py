@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,6 +17,7 @@ from treadle.composing import check_task, optimizers_of, schedules_of, set_horiz
 from treadle.data import Batches, as_source, concatenate
 from treadle.engine import Clip, Engine, GradientClip
 from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks
+from treadle.fitting import Fitting
 from treadle.log import counters
 from treadle.precision import Precision, precision_of
 from treadle.recording import begin_record, find_origin, recorded
@@ -41,6 +42,7 @@ class Trainer:
         device: "auto" (an accelerator where there is one), or a torch device.
         precision: "fp32", "bf16" (autocast), "fp16" (autocast with a loss scaler), or a `Precision`.
         microbatch_size: the most samples that go through the model at once; changes memory, not the math.
+            "auto" begins with the whole batch and halves it whenever memory runs out.
         compile: compile the model with torch.compile, in place; a mapping gives its arguments.
         deterministic: ask torch for deterministic kernels.
         run_dir: the folder of the run's record. One that holds a run already is not touched: the new run
@@ -66,7 +68,7 @@ class Trainer:
         seed: int | None = None,
         device: str | torch.device = "auto",
         precision: str | Precision = "fp32",
-        microbatch_size: int | None = None,
+        microbatch_size: int | Literal["auto"] | None = None,
         compile: bool | dict[str, Any] = False,
         deterministic: bool = False,
         run_dir: str | Path | None = "runs/run",
@@ -79,7 +81,8 @@ class Trainer:
         _check_number("max_epochs", max_epochs, at_least=0, optional=True)
         _check_number("max_steps", max_steps, at_least=0, optional=True)
         _check_number("accumulate", accumulate, at_least=1)
-        _check_number("microbatch_size", microbatch_size, at_least=1, optional=True)
+        if microbatch_size != "auto":
+            _check_number("microbatch_size", microbatch_size, at_least=1, optional=True)
         _check_number("log_every", log_every, at_least=1)
         _check_number("seed", seed, at_least=0, optional=True)
         if eval_every is not None and not isinstance(eval_every, Every):
@@ -175,7 +178,8 @@ class Trainer:
     # -- composition -------------------------------------------------------------------------------------
 
     def _engine(self) -> Engine:
-        return Engine(Strategy(self.device), self.precision, self.clip, self.microbatch_size)
+        size = None if self.microbatch_size == "auto" else self.microbatch_size
+        return Engine(Strategy(self.device), self.precision, self.clip, size)
 
     def _open(self, data: Any, name: str, seed: int, batch_size: int, shuffle: bool = False) -> Batches:
         source = as_source(data, batch_size=batch_size, shuffle=shuffle, name=name)
@@ -246,6 +250,7 @@ class Trainer:
         engine.setup(task, optimizers, state.schedules, task.zero_grad if own_zero_grad else None)
         engine.before_step = tuple(_bound(hook, state) for hook in hooks.on_before_optimizer_step)
         engine.after_step = tuple(_bound(hook, state) for hook in hooks.on_after_optimizer_step)
+        state.turn = Fitting(state) if self.microbatch_size == "auto" else task.train_step
         if self.compile:
             arguments = dict(self.compile) if isinstance(self.compile, Mapping) else {}
             for module in task.compile_modules():

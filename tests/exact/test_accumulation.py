@@ -110,3 +110,48 @@ def test_the_mean_over_an_epoch_is_weighted_by_items() -> None:
     assert run.history["train/loss"][0] == pytest.approx(expected, abs=1e-7)
     assert run.history["val/loss"][0] == pytest.approx(expected, abs=1e-7)
     assert trainer.evaluate(task, (inputs, targets))["test/loss"] == pytest.approx(expected, abs=1e-7)
+
+
+class Narrow(nn.Module):
+    """A model whose memory holds only so many samples at a time while it trains."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, CLASSES)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output: Tensor = self.layers(inputs)
+        if self.training and len(inputs) > self.room:
+            raise torch.OutOfMemoryError(f"no room for {len(inputs)}")
+        return output
+
+
+def test_auto_finds_what_fits_and_leaves_no_trace_of_trying() -> None:
+    def train(**options: Any) -> tuple[treadle.Run, Tensor]:
+        torch.manual_seed(3)
+        metrics = {"accuracy": treadle.metrics.Accuracy()}
+        task = treadle.SupervisedTask(Narrow(room=5), cross_entropy, torch.optim.SGD, lr=0.3, metrics=metrics)
+        trainer = treadle.Trainer(max_epochs=2, seed=4, run_dir=None, progress=False, **options)
+        run = trainer.fit(task, treadle.Loader(data(24), 12, shuffle=True))
+        return run, torch.cat([value.flatten().float() for value in task.state_dict().values()])
+
+    with pytest.warns(UserWarning, match="out of memory with micro-batches of") as said:
+        found, weights = train(microbatch_size="auto")
+    assert len(said) == 2  # from 12 to 6 to 3, once
+    given, expected = train(microbatch_size=3)
+    assert torch.equal(weights, expected)
+    assert found.history["train/accuracy"] == given.history["train/accuracy"]
+    assert found.series("train/loss").values.tolist() == given.series("train/loss").values.tolist()
+
+
+def test_auto_gives_up_where_one_sample_does_not_fit() -> None:
+    task = treadle.SupervisedTask(Narrow(room=0), cross_entropy, torch.optim.SGD, lr=0.3)
+    trainer = treadle.Trainer(max_epochs=1, seed=4, run_dir=None, progress=False, microbatch_size="auto")
+    with (
+        pytest.warns(UserWarning, match="out of memory"),
+        pytest.raises((torch.OutOfMemoryError, ValueError), match=r"no room for 1|more than 1 value"),
+    ):
+        trainer.fit(task, treadle.Loader(data(24), 12, shuffle=True))
