@@ -1,0 +1,1 @@
+"""The command `treadle`: one file per command. Nothing heavy is imported before a command runs."""
