@@ -143,6 +143,15 @@ def test_unscaling_twice_is_unscaling_once_also_with_two_optimizers() -> None:
         precision.update()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "fp16"])
+def test_every_precision_trains_on_a_cuda_device(kind: str) -> None:
+    ours, reference = small_model().cuda(), small_model()
+    train(precision_of(kind, "cuda"), ours, [(x.cuda(), y.cuda()) for x, y in small_batches()])
+    by_hand("fp32", reference, small_batches())
+    torch.testing.assert_close(weights(ours).cpu(), weights(reference), rtol=0.0, atol=2e-2)
+
+
 def test_the_scale_goes_on_where_it_was() -> None:
     def run(cut: int | None) -> tuple[torch.Tensor, dict[str, object]]:
         model, batches = small_model(), small_batches()

@@ -292,6 +292,26 @@ def test_update_never_reads_the_device(name: str) -> None:
     assert not any("is_nonzero" in call or "equal.default" in call for call in calls.names)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", all_metrics())
+def test_update_and_reset_never_wait_for_a_cuda_device(name: str) -> None:
+    metric = all_metrics()[name]
+    metric.to("cuda")
+    output, target = (part.cuda() for part in data())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            metric.update(output, target)
+        metric.sums()
+        metric.reset()
+        metric.update(output, target)
+        result = metric.compute()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert isinstance(result, torch.Tensor)
+    assert float(result) == pytest.approx(expected(name, output.cpu(), target.cpu()), abs=1e-5)
+
+
 def test_accuracy_is_a_handful_of_operators() -> None:
     output, target = data()
     metric = Accuracy()

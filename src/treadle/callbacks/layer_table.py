@@ -74,9 +74,11 @@ def _layers(module: nn.Module) -> dict[str, nn.Module]:
     """The modules that get a row, by path; one that is used in several places is named once."""
     layers: dict[str, nn.Module] = {}
     for name, part in module.named_modules():
-        inside = any(name.startswith(f"{outer}.") and isinstance(layers[outer], _WHOLE) for outer in layers)
+        whole = [outer for outer, layer in layers.items() if isinstance(layer, _WHOLE)]
+        if any(outer == "" or name.startswith(f"{outer}.") for outer in whole):
+            continue
         own = next(part.parameters(recurse=False), None) is not None
-        if not inside and (own or next(part.children(), None) is None):
+        if own or next(part.children(), None) is None:
             layers[name] = part
     return layers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -57,7 +57,7 @@ class Summary(Callback):
         if self.shapes:
             self._calls = Calls(state.task)
         else:
-            self._print(state.task, None, 1)
+            self._print(state.task, None, None)
 
     def on_after_forward(self, state: State) -> None:
         """The first forward pass is done: print."""
@@ -78,9 +78,9 @@ class Summary(Callback):
         calls, self._calls = self._calls, None
         if calls is not None:
             calls.remove()
-            self._print(state.task, calls, max(1, batch_items(state.batch)))
+            self._print(state.task, calls, _items(state.batch))
 
-    def _print(self, task: nn.Module, calls: Calls | None, items: int) -> None:
+    def _print(self, task: nn.Module, calls: Calls | None, items: int | None) -> None:
         from rich import get_console
         from rich.text import Text
 
@@ -90,13 +90,13 @@ class Summary(Callback):
             console.print(Text(line, style="bold" if position == 0 else ""), soft_wrap=True)
 
 
-def table_lines(rows: list[Row], width: int = 80, items: int = 1) -> list[str]:
+def table_lines(rows: list[Row], width: int = 80, items: int | None = None) -> list[str]:
     """The table as lines of text: a heading, the rows, and the totals.
 
     Args:
         rows: from `parameter_table`.
         width: characters in a line; long names lose their beginning.
-        items: samples in the recorded batch, by which MACs are divided.
+        items: samples in the recorded batch, by which MACs are divided; None where that is not known.
     """
     shapes = any(row.shape is not None for row in rows)
     frozen = any(row.parameters is not None and row.trainable < row.parameters for row in rows)
@@ -104,14 +104,14 @@ def table_lines(rows: list[Row], width: int = 80, items: int = 1) -> list[str]:
     heads += ["output shape"] if shapes else []
     heads += ["parameters"]
     heads += ["trainable"] if frozen else []
-    heads += ["MACs/sample"] if shapes else []
+    heads += ["MACs" if items is None else "MACs/sample"] if shapes else []
     table = [heads]
     for row in rows:
         cells = [row.name, row.kind]
         cells += [_shape_text(row)] if shapes else []
         cells += [_parameters_text(row)]
         cells += [f"{row.trainable:,}"] if frozen else []
-        cells += ["-" if row.macs is None else f"{round(row.macs / items):,}"] if shapes else []
+        cells += ["-" if row.macs is None else _macs_text(row.macs, items)] if shapes else []
         table.append(cells)
     widths = [max(len(cells[column]) for cells in table) for column in range(len(heads))]
     widths[0] = max(12, min(widths[0], width - sum(widths[1:]) - 2 * len(widths) + 2))
@@ -127,7 +127,7 @@ def table_lines(rows: list[Row], width: int = 80, items: int = 1) -> list[str]:
     return [*lines, *_totals(rows, items)]
 
 
-def _totals(rows: list[Row], items: int) -> list[str]:
+def _totals(rows: list[Row], items: int | None) -> list[str]:
     total = sum(row.parameters or 0 for row in rows)
     trainable = sum(row.trainable for row in rows)
     parts = [f"{total:,} parameters"]
@@ -135,10 +135,24 @@ def _totals(rows: list[Row], items: int) -> list[str]:
         parts.append(f"{trainable:,} trainable, {total - trainable:,} frozen")
     macs = [row.macs for row in rows if row.macs is not None]
     if macs:
-        parts.append(f"{round(sum(macs) / items):,} MACs a sample")
+        parts.append(
+            f"{_macs_text(sum(macs), items)} MACs {'in the first step' if items is None else 'a sample'}"
+        )
     if any(row.parameters is None for row in rows):
         parts.append("lazy layers not counted yet (?)")
     return ["; ".join(parts), ""]
+
+
+def _macs_text(macs: int, items: int | None) -> str:
+    return f"{macs if items is None else round(macs / items):,}"
+
+
+def _items(batch: Any) -> int | None:
+    """The number of samples; a batch of a kind of its own, or none at hand, must not stop a run here."""
+    try:
+        return max(1, batch_items(batch))
+    except (ValueError, TypeError):
+        return None
 
 
 def _shape_text(row: Row) -> str:

@@ -67,9 +67,12 @@ class Metric:
     def to(self, device: torch.device | str) -> None:
         """Move the accumulators; batches must be on the same device."""
         self.device = torch.device(device)
-        for name in self._initial:
-            value = getattr(self, name)
-            if isinstance(value, Tensor):
+        for name, initial in self._initial.items():
+            if isinstance(initial, Tensor):
+                # The initial value too: copying it from the host at every reset would wait for the device.
+                self._initial[name] = place(initial, self.device)
+                setattr(self, name, place(getattr(self, name), self.device))
+            elif isinstance(value := getattr(self, name), Tensor):
                 setattr(self, name, place(value, self.device))
 
     def sums(self) -> list[Tensor]:

@@ -160,7 +160,7 @@ class F1(Metric):
         predicted = predict(output, target, self.threshold, "F1")
         if self.counts.shape[1] == 0:
             width = 2 if predicted.dtype == torch.bool else output.shape[1]
-            self.counts = self._fresh(torch.zeros(3, width, dtype=torch.int64))
+            self.counts = self._fresh(torch.zeros(3, width, dtype=torch.int64, device=self.device))
         predicted, target = predicted.flatten().long(), target.flatten().long()
         ones = torch.ones_like(target)
         if self.ignore_index is not None:
