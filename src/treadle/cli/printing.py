@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -61,8 +62,15 @@ def shown_path(path: Path | str) -> str:
 
 
 def command(*words: Any) -> str:
-    """A command to type."""
-    return shlex.join(["treadle", *map(str, words)])
+    """A command to type, with the place of `treadle` where the shell would not find it."""
+    return shlex.join([_program(), *map(str, words)])
+
+
+def _program() -> str:
+    started = Path(sys.argv[0])
+    if started.name != "treadle" or shutil.which("treadle") is not None:
+        return "treadle"
+    return shown_path(started.absolute())
 
 
 def _is_number(cell: str) -> bool:

@@ -1,0 +1,57 @@
+# `make` or `make help` explains the targets. Everything is installed into .venv and nowhere else.
+
+PYTHON ?= python3
+VENV ?= .venv
+# An index that torch alone is taken from. Empty: the usual one, whose Linux build brings CUDA (2.5 GB).
+TORCH_INDEX ?=
+# More arguments: make test ARGS='-k resume', make demo ARGS='--set trainer.max_epochs=3'
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help: ## Explain the targets (this)
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@echo
+	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 or later (now: $(PYTHON))"
+	@echo "  TORCH_INDEX=URL     where torch comes from. Without a GPU the small build will do:"
+	@echo "                      make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+	@echo "  ARGS='...'          more arguments for demo, test and bench"
+
+setup: $(READY) ## Make .venv with the pinned dependencies; the other targets do it by themselves
+
+demo: $(READY) ## Train a classifier on scikit-learn's digits, in well under a minute
+	$(BIN)/treadle fit examples/digits.yaml $(ARGS)
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## Time a training step against the hand-written loop
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+clean: ## Remove .venv, caches and built files; runs are kept
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) > /dev/null || \
+		{ echo "make: there is no $(PYTHON); install Python 3.11 or later, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); Treadle needs 3.11 or later: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2> /dev/null || test -x $(BIN)/python || \
+		{ echo "make: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@echo "Setting up $(VENV) (once; torch is large)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $(READY)
