@@ -223,6 +223,22 @@ def test_the_cursor_comes_back_and_output_is_given_back() -> None:
     assert without_escapes(stream.getvalue()).count("Failed after") == 1
 
 
+def test_bars_under_new_rows_are_new_too() -> None:
+    progress, stream, clock = terminal()
+    state = example_state(max_epochs=9, total_steps=9, steps_per_epoch=1)
+    progress.on_fit_start(state)
+    for epoch in range(1, 5):
+        progress.on_epoch_start(state)
+        step(progress, state, clock)
+        state.progress.epoch, state.progress.batch = epoch, 0
+        state.results["train/loss"] = 1.0
+        progress.on_epoch_end(state)
+    last = without_escapes(stream.getvalue()[stream.getvalue().rfind("epoch ") :])
+    assert last.startswith("epoch 4/9")
+    assert "    3        3  train" in without_escapes(stream.getvalue())
+    progress.on_cleanup(state)
+
+
 def test_what_a_user_prints_appears_above_the_bars() -> None:
     progress, stream, clock = terminal()
     state = example_state()

@@ -59,8 +59,8 @@ class TerminalProgress(Progress):
             # A program that dies between two hooks must not leave the user without a cursor.
             atexit.register(self._live.stop)
             self._live.start()
-        self._live.update(panel, refresh=not self._waiting)
-        self._print_waiting()  # this redraws the bars too
+        self._print_waiting()
+        self._live.update(panel, refresh=True)
 
     def line(self, text: str, style: str = "") -> None:
         """Print one line now, or above the bars when they are drawn next."""
