@@ -273,6 +273,24 @@ def test_many_processes_that_want_one_name_get_one_each(tmp_path):
     assert names == {"run", *(f"run-{number}" for number in range(2, 16))}
 
 
+def test_a_name_that_is_taken_at_the_last_moment_is_left_to_its_owner(tmp_path, monkeypatch):
+    rename, owners = run_folders.rename_folder, []
+
+    def too_late(source, target):
+        if len(owners) < 2:
+            owners.append(target)
+            target.mkdir()
+            (target / "file").write_text("of another")
+        return rename(source, target)
+
+    monkeypatch.setattr(run_folders, "rename_folder", too_late)
+    with Run.create(tmp_path / "run") as run:
+        assert run.path == tmp_path / "run-3"
+    assert owners == [tmp_path / "run", tmp_path / "run-2"]
+    assert all(os.listdir(owner) == ["file"] for owner in owners)
+    assert len(os.listdir(tmp_path)) == 3
+
+
 def test_a_failed_creation_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")

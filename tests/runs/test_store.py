@@ -377,6 +377,31 @@ def test_without_a_write_ahead_log_everything_works_too(tmp_path, monkeypatch):
     store.close()
 
 
+def test_a_journal_that_a_kill_left_is_rolled_back_on_a_copy(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "metrics.sqlite"
+    code = (
+        "import os, signal, sys; from treadle.runs import schema, writer\n"
+        "schema._file_system = lambda path: 'nfs4'\n"
+        "store = writer.WritableStore(sys.argv[1])\n"
+        "store.append_steps([('a', step, 0.5) for step in range(1, 5000)])\n"
+        "store._connection.execute('PRAGMA cache_size = 5')  # changes reach the file early\n"
+        "def points():\n"
+        "    yield from [('a', step, 0.5) for step in range(5000, 200_000)]\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store.append_steps(points())"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -signal.SIGKILL
+    assert path.with_name("metrics.sqlite-journal").stat().st_size
+    before = snapshot_of(folder)
+    assert len(Store(path).series("a").steps) == 4999
+    assert snapshot_of(folder) == before
+    store = WritableStore(path)
+    assert len(store.series("a").steps) == 4999
+    store.close()
+
+
 def test_a_full_disk_is_a_clear_error_and_costs_only_what_did_not_fit(tmp_path):
     store = WritableStore(tmp_path / "m")
     store.append_steps([("x", 1, 1.0)])

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -105,19 +105,22 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """
     if not path.is_file():
         raise RunError(path, "is missing")
-    with tempfile.TemporaryDirectory() if _needs_copy(path) else _nothing() as scratch:
-        source = path if scratch is None else _copy(path, Path(scratch))
-        connection = sqlite3.connect(
-            f"file:{quote(os.fspath(source))}?mode=ro", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
-        )
+    with ExitStack() as stack:
         try:
-            check_version(connection, path)
+            # A log without its index (somebody copied the folder) would make SQLite create the index, and
+            # a journal that a killed writer left would make it roll back: that is done on a copy.
+            connection = _connect_to_read(_copy(path, stack) if _has_lost_index(path) else path, stack)
+            try:
+                check_version(connection, path)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                    raise
+                connection = _connect_to_read(_copy(path, stack), stack)
+                check_version(connection, path)
             connection.execute("BEGIN")
             yield connection
         except sqlite3.DatabaseError as error:
             raise RunError(path, f"cannot be read: {error}") from error
-        finally:
-            connection.close()
 
 
 def check_version(connection: sqlite3.Connection, path: Path | str) -> None:
@@ -131,28 +134,26 @@ def check_version(connection: sqlite3.Connection, path: Path | str) -> None:
         raise RunError(path, "is not a metric store")
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
+def _connect_to_read(path: Path, stack: ExitStack) -> sqlite3.Connection:
+    place = f"file:{quote(os.fspath(path))}?mode=ro"
+    connection = sqlite3.connect(place, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    return stack.enter_context(closing(connection))
 
 
-def _needs_copy(path: Path) -> bool:
-    # A log without its index (somebody copied the folder) makes SQLite create the index, and a journal
-    # left by a kill makes it roll back: both write into the folder, so they happen on a copy.
-    log, index, journal = (path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))
-    if log.exists() and log.stat().st_size:
-        return not index.exists()
-    return journal.exists() and journal.stat().st_size > 0
+def _has_lost_index(path: Path) -> bool:
+    log, index = path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+    return log.exists() and log.stat().st_size > 0 and not index.exists()
 
 
-def _copy(path: Path, scratch: Path) -> Path:
+def _copy(path: Path, stack: ExitStack) -> Path:
+    """A copy beside nothing else, recovered."""
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     for end in ("", "-wal", "-journal"):
         source = path.with_name(path.name + end)
         if source.exists():
             shutil.copyfile(source, scratch / source.name)
-    with sqlite3.connect(scratch / path.name, isolation_level=None) as connection:
+    with closing(sqlite3.connect(scratch / path.name, isolation_level=None)) as connection:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    connection.close()
     return scratch / path.name
 
 
