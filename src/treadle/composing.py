@@ -120,5 +120,5 @@ def schedules_of(task: Task, state: State) -> dict[str, BoundSchedule]:
     bound = {name: as_schedule(one).bind(state.optimizers[name], horizon) for name, one in configured.items()}
     for schedule in bound.values():
         if isinstance(schedule, PlateauSchedule):
-            schedule.check(has_validation=state.val_batches is not None and state.eval_epochs is not None)
+            schedule.check(has_validation="val" in state.evaluations and state.eval_epochs is not None)
     return bound

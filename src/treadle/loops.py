@@ -102,7 +102,7 @@ def train_step(window: Sequence[Any], state: State) -> None:
     if state.log_every.at_step(progress.step):
         state.flush()
     if state.eval_steps is not None and state.eval_steps.at_step(progress.step):
-        results = evaluate(state, state.val_batches, "val")
+        results = _evaluate_all(state)
         state.run.append_steps([(name, progress.step, value) for name, value in results.items()])
     if not cancelled:
         for hook in hooks.on_step_end:
@@ -121,7 +121,7 @@ def evaluate(state: State, batches: Batches, mode: str) -> dict[str, float]:
         state.eval_batches = batches.length
         for hook in hooks.on_eval_start:
             hook(state)
-        for batch in batches.iterate(0):
+        for batch in batches.look():
             state.batch = engine.move(batch)
             engine.items = task.num_items(state.batch)
             for hook in hooks.on_eval_batch_start:
@@ -147,7 +147,7 @@ def predict(state: State, batches: Batches) -> list[Any]:
         state.eval_batches = batches.length
         for hook in hooks.on_predict_start:
             hook(state)
-        for batch in batches.iterate(0):
+        for batch in batches.look():
             state.batch = engine.move(batch)
             for hook in hooks.on_predict_batch_start:
                 hook(state)
@@ -159,6 +159,13 @@ def predict(state: State, batches: Batches) -> list[Any]:
         for hook in hooks.on_predict_end:
             hook(state)
     return outputs
+
+
+def _evaluate_all(state: State) -> dict[str, float]:
+    results: dict[str, float] = {}
+    for mode, batches in state.evaluations.items():
+        results |= evaluate(state, batches, mode)
+    return results
 
 
 def _goes_on(state: State) -> bool:
@@ -188,14 +195,14 @@ def _finish_epoch(state: State, complete: bool) -> None:
             metric.reset()
     state.results.update(results)
     state.latest.update(results)
-    if state.val_batches is not None and state.eval_epochs is not None:
+    if state.evaluations and state.eval_epochs is not None:
         last = (
             state.stop_reason is not None
             or epoch == state.max_epochs
             or state.progress.step == state.max_steps
         )
         if last or state.eval_epochs.at_epoch(epoch):
-            results |= evaluate(state, state.val_batches, "val")
+            results |= _evaluate_all(state)
     for name, optimizer in state.optimizers.items():
         suffix = f"/{name}" if len(state.optimizers) > 1 else ""
         results[f"learning_rate{suffix}"] = float(optimizer.param_groups[0]["lr"])

@@ -62,7 +62,7 @@ class State:
         max_epochs, max_steps: where the run ends; one of them is a number in a fit.
         steps_per_epoch, total_steps: optimizer steps, None where the data have no length.
         eval_batches: batches of the evaluation under way, None where unknown.
-        train_batches, val_batches: the opened data.
+        train_batches, evaluations: the opened data; those to evaluate on by name, "val" first.
         turn: turns a window of micro-batches into an optimizer step; `task.train_step`, as a rule.
         optimizers, schedules: by name.
         log_every: when values are read from the device.
@@ -93,7 +93,7 @@ class State:
     accumulate: int = 1
     eval_batches: int | None = None
     train_batches: Any = None
-    val_batches: Any = None
+    evaluations: dict[str, Any] = field(default_factory=dict)
     turn: Any = None
     optimizers: dict[str, Optimizer] = field(default_factory=dict)
     schedules: dict[str, Any] = field(default_factory=dict)

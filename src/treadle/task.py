@@ -79,6 +79,26 @@ class Task(nn.Module):
         """From the model's output to what `predict` returns; as it is, by default."""
         return output
 
+    def decide(self, outputs: Any, targets: Any) -> Any:
+        """From outputs [N, ...] to predictions, as `Trainer.results` gives them.
+
+        By default: where targets are whole numbers, the class with the highest score (dimension 1), or for
+        one score a sample whether it is above 0; anything else is a value already.
+
+        Args:
+            outputs: the model's outputs for all samples.
+            targets: their targets, or None.
+        """
+        if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or targets.is_floating_point():
+            return outputs
+        if outputs.ndim > 1 and outputs.shape[1] > 1 and outputs.ndim == targets.ndim + 1:
+            return outputs.argmax(dim=1)
+        return (outputs > 0).reshape(targets.shape).to(targets.dtype)
+
+    def metadata(self, batch: Any) -> Mapping[str, Any]:
+        """What else to keep of each sample in `Trainer.results`, by name; nothing by default."""
+        return {}
+
     def load_sample(self, path: str) -> Any:
         """Read one sample for `predict` from a file."""
         raise NotImplementedError(

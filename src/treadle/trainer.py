@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.utils.data import default_collate
 
 from treadle import loops, rng
 from treadle.callbacks import Checkpoints, Summary, progress_bar
+from treadle.checkpoint import weights_sha256
 from treadle.checkpoint.contents import restore
+from treadle.collecting import Cache, Collector, Results
 from treadle.composing import check_task, optimizers_of, schedules_of, set_horizon
-from treadle.data import Batches, as_source, concatenate
+from treadle.data import Batches, Source, as_source, concatenate, map_tree
 from treadle.engine import Clip, Engine, GradientClip
 from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks
 from treadle.fitting import Fitting
@@ -107,6 +110,7 @@ class Trainer:
         self.progress = progress
         self.log_every = log_every
         self.eval_every = eval_every
+        self._cache = Cache()
         Hooks(self.callbacks)  # a typo is said here, not when training starts
         if self.checkpoint is not None and not isinstance(self.checkpoint, Checkpoints):
             raise TypeError(
@@ -133,6 +137,8 @@ class Trainer:
         train: Any,
         val: Any = None,
         *,
+        test: Any = None,
+        also: Mapping[str, Any] | None = None,
         resume: str | Path | None = None,
         callbacks: Iterable[Callback] = (),
         config: Mapping[str, Any] | None = None,
@@ -143,6 +149,8 @@ class Trainer:
             task: what is learned. It is moved to the device, and keeps its optimizers for a next fit.
             train: a `Loader`, a DataLoader, a dataset, or a tuple of tensors or arrays.
             val: the same, evaluated after every epoch (see `eval_every`).
+            test: the same, evaluated once, after training.
+            also: further data by name, evaluated along with `val`: {"train_full": train}.
             resume: "last" goes on with the newest run in `run_dir` (or starts one); or a run's folder; or a
                 checkpoint's folder, from which a new run starts.
             callbacks: for this fit only.
@@ -156,10 +164,17 @@ class Trainer:
             ValueError, TypeError: something given does not fit together; nothing is written or trained then.
         """
         with ExitStack() as stack:
-            state = self._prepare(task, train, val, resume, list(callbacks), config or {}, stack)
+            looks = {"val": val, **(also or {}), "test": test}
+            state = self._prepare(task, train, looks, resume, list(callbacks), config or {}, stack)
+            tests = state.evaluations.pop("test", None)
             stack.enter_context(recorded(state))
             stack.enter_context(interruptible(state))
             loops.fit(state)
+            if tests is not None and not state.interrupted:
+                results = loops.evaluate(state, tests, "test")
+                state.run.append_steps(
+                    [(name, state.progress.step, value) for name, value in results.items()]
+                )
         if state.interrupted:
             raise Interrupted(state.run)
         run: Run = state.run
@@ -167,13 +182,44 @@ class Trainer:
 
     def evaluate(self, task: Task, data: Any, name: str = "test") -> dict[str, float]:
         """Loss and metrics over all of `data`, weighted by items: {"test/loss": ..., ...}."""
-        state, batches = self._looker(task, data, name)
-        return loops.evaluate(state, batches, name)
+        with self._looking(task, data, name) as (state, batches):
+            return loops.evaluate(state, batches, name)
+
+    def results(self, task: Task, data: Any, name: str = "test", refresh: bool = False) -> Results:
+        """What `evaluate` says, with every output, prediction, target and metadatum, in data order.
+
+        Asked again for the same object `data` and the same weights, it answers from a cache of the last
+        few; any change of a weight makes it compute anew, and so does `refresh`.
+        """
+        collector = Collector(task)
+        key = (weights_sha256(task.state_dict()), name)
+        cached = None if refresh else self._cache.get(data, key)
+        if cached is not None:
+            return cached
+        with self._looking(task, data, name, collector) as (state, batches):
+            results = collector.results(loops.evaluate(state, batches, name))
+        self._cache.put(data, key, results)
+        return results
 
     def predict(self, task: Task, data: Any) -> Any:
         """Predictions for all of `data` in its order, on the CPU, as one tensor or tree of tensors."""
-        state, batches = self._looker(task, data, "predict")
-        return concatenate(loops.predict(state, batches))
+        with self._looking(task, data, "predict") as (state, batches):
+            return concatenate(loops.predict(state, batches))
+
+    def predict_sample(self, task: Task, sample: Any) -> Any:
+        """The prediction for one sample, given as the data set would give it, without a batch dimension."""
+        batch = self.predict(task, Source([default_collate([sample])]))
+        return map_tree(lambda leaf: leaf[0] if isinstance(leaf, torch.Tensor) else leaf, batch)
+
+    def predict_file(self, task: Task, path: str | Path, output: str | Path | None = None) -> Any:
+        """The prediction for the sample that `task.load_sample` reads from a file.
+
+        With `output`, `task.store_result` writes it there too.
+        """
+        result = self.predict_sample(task, task.load_sample(str(path)))
+        if output is not None:
+            task.store_result(result, str(output))
+        return result
 
     # -- composition -------------------------------------------------------------------------------------
 
@@ -181,28 +227,30 @@ class Trainer:
         size = None if self.microbatch_size == "auto" else self.microbatch_size
         return Engine(Strategy(self.device), self.precision, self.clip, size)
 
-    def _open(self, data: Any, name: str, seed: int, batch_size: int, shuffle: bool = False) -> Batches:
-        source = as_source(data, batch_size=batch_size, shuffle=shuffle, name=name)
+    def _open_to_look(self, data: Any, name: str, seed: int) -> Batches:
+        source = as_source(data, batch_size=EVAL_BATCH_SIZE, name=name).in_order()
         return source.open(seed, pin_memory=self.device.type == "cuda")
 
-    def _looker(self, task: Task, data: Any, name: str) -> tuple[State, Batches]:
+    @contextmanager
+    def _looking(self, task: Task, data: Any, name: str, *more: Callback) -> Iterator[tuple[State, Batches]]:
         check_task(task)
-        batches = self._open(data, name, self.seed or 0, EVAL_BATCH_SIZE)
+        batches = self._open_to_look(data, name, self.seed or 0)
         engine = self._engine()
         engine.strategy.setup(task)
-        callbacks = [*self.callbacks, *([progress_bar()] if self.progress else [])]
-        return State(
-            task=task,
-            engine=engine,
-            hooks=Hooks(callbacks),
-            run=Run.create(None, name=name, config={}, environment={}),
-        ), batches
+        callbacks = [*self.callbacks, *more, *([progress_bar()] if self.progress else [])]
+        run = Run.create(None, name=name, config={}, environment={})
+        state = State(task=task, engine=engine, hooks=Hooks(callbacks), run=run)
+        with ExitStack() as cleanup:
+            cleanup.callback(batches.close)
+            for hook in state.hooks.on_cleanup:
+                cleanup.callback(hook, state)
+            yield state, batches
 
     def _prepare(
         self,
         task: Task,
         train: Any,
-        val: Any,
+        looks: Mapping[str, Any],
         resume: str | Path | None,
         callbacks: list[Callback],
         config: Mapping[str, Any],
@@ -218,11 +266,14 @@ class Trainer:
         origin = find_origin(resume, self.run_dir)
         seed = self.seed if self.seed is not None else origin.seed
         seed = secrets.randbelow(2**32) if seed is None else seed
-        batches = self._open(train, "train", seed, BATCH_SIZE, shuffle=True)
+        source = as_source(train, batch_size=BATCH_SIZE, shuffle=True, name="train")
+        batches = source.open(seed, pin_memory=self.device.type == "cuda")
         stack.callback(batches.close)
-        val_batches = None if val is None else self._open(val, "val", seed, EVAL_BATCH_SIZE)
-        if val_batches is not None:
-            stack.callback(val_batches.close)
+        evaluations = {}
+        for name, data in looks.items():
+            if data is not None:
+                evaluations[name] = self._open_to_look(data, name, seed)
+                stack.callback(evaluations[name].close)
         hooks = Hooks([*self.callbacks, *callbacks, *self._own_callbacks()])
         engine = self._engine()
         engine.strategy.setup(task)
@@ -236,14 +287,12 @@ class Trainer:
             accumulate=self.accumulate,
             optimizers=optimizers,
             train_batches=batches,
-            val_batches=val_batches,
+            evaluations=evaluations,
             log_every=Every(steps=self.log_every, seconds=1.0),
-            eval_steps=self.eval_every if self.eval_every is not None and self.eval_every.steps else None,
+            eval_steps=self.eval_every if self.eval_every and self.eval_every.steps and evaluations else None,
             eval_epochs=self.eval_every,
             metrics=counters(task.metrics, engine.device),
         )
-        if val_batches is None:
-            state.eval_steps = None
         set_horizon(state)
         state.schedules = schedules_of(task, state)
         own_zero_grad = type(task).zero_grad is not Task.zero_grad

@@ -84,6 +84,14 @@ class GivenBatches(Batches):
             rng.restore(present)
         yield from iterator
 
+    def look(self) -> Iterator[Any]:
+        """All batches in the DataLoader's own order; its generators are put back afterwards."""
+        own = self._own()
+        try:
+            yield from self._loader
+        finally:
+            self._set_own(own)
+
     def state_dict(self) -> dict[str, Any]:
         """Where the generators stood as the epoch began, and where the DataLoader's own stand now."""
         return {**self._snapshot, "now": self._own()} if self._snapshot else {}

@@ -111,6 +111,10 @@ class Loader(Source):
         names = (*Loader.__annotations__,)[:10]
         return Loader(**{**{name: getattr(self, name) for name in names}, **changes})
 
+    def in_order(self) -> Loader:
+        """The same loader without shuffling, and without dropping a short last batch."""
+        return self.replace(shuffle=False, drop_last=False)
+
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """The batches of one run on one rank; `seed` counts where the loader has none of its own."""
         seed = seed if self.seed is None else self.seed

@@ -38,6 +38,10 @@ class Batches:
         """The batches of `epoch` (from 0), beginning with number `start`."""
         yield from self._batches[start:]
 
+    def look(self) -> Iterator[Any]:
+        """All batches, once, to evaluate or predict on: leaves no trace in anything that training reads."""
+        return self.iterate(0)
+
     def state_dict(self) -> dict[str, Any]:
         """What (epoch, batch) alone do not say, as of the last batch handed out: plain data and tensors."""
         return {}
@@ -58,6 +62,10 @@ class Source:
 
     def __init__(self, batches: list[Any]) -> None:
         self._batches = batches
+
+    def in_order(self) -> Source:
+        """The same data to be looked at: every sample, in data order, where the source can give that."""
+        return self
 
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """Open for one run on one rank.

@@ -88,6 +88,18 @@ class StreamBatches(Batches):
             return self._pool.stream(WorkerStream(self._reader, epoch, start))
         return self._read(epoch, start)
 
+    def look(self) -> Iterator[Any]:
+        """All batches of epoch 0; a dataset that has a state is put back where it was."""
+        if not self._has_state:
+            yield from self.iterate(0)
+            return
+        kept = copy.deepcopy(self._dataset.state_dict()), self._position, self._ended
+        try:
+            yield from self.iterate(0)
+        finally:
+            state, self._position, self._ended = kept
+            self._dataset.load_state_dict(state)
+
     def state_dict(self) -> dict[str, Any]:
         """The dataset's own state and the position it belongs to, if it has one."""
         if not self._has_state or self._position is None:
