@@ -28,7 +28,7 @@ def test_a_class_a_nested_name_and_a_function_are_found() -> None:
     ],
 )
 def test_a_name_that_leads_nowhere_is_said_with_its_place(path: str, said: str) -> None:
-    with pytest.raises(ClassPathError, match="^optimizer: ") as caught:
+    with pytest.raises(ClassPathError, match=r"^optimizer: ") as caught:
         class_path.locate(path, "optimizer")
     assert said in str(caught.value)
 

@@ -60,7 +60,7 @@ def test_other_modules_are_refused_before_they_are_imported(path: str, monkeypat
         raise AssertionError("something was imported")
 
     monkeypatch.setattr("importlib.import_module", imported)
-    with pytest.raises(ConfigError, match="is not allowed: module .* add --allow"):
+    with pytest.raises(ConfigError, match=r"is not allowed: module .* add --allow"):
         Guard().find(path, "x")
 
 

@@ -9,7 +9,9 @@ from treadle.config.reading import parse, plain, read_file
 
 
 def test_what_looks_like_a_number_is_one_and_nothing_else_is() -> None:
-    text = "{a: 1e-3, b: 1E5, c: .5, d: 010, e: 0x1f, f: -3, g: on, h: 12:30, i: 2024-01-01, j: true, k: , l: ~}"
+    text = (
+        "{a: 1e-3, b: 1E5, c: .5, d: 010, e: 0x1f, f: -3, g: on, h: 12:30, i: 2024-01-01, j: true, k: , l: ~}"
+    )
     assert parse(text, "") == {
         "a": 1e-3,
         "b": 1e5,

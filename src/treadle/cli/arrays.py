@@ -8,6 +8,7 @@ import json
 import math
 import os
 import secrets
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def read(path: Path) -> Any:
         UnicodeError,
         safetensors.SafetensorError,
         RecursionError,
+        zipfile.BadZipFile,
     ) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
     named = found if isinstance(found, dict) else {"": found}
@@ -93,9 +95,17 @@ def _tensor(array: Any, where: str) -> Tensor:
     return tensor.float() if tensor.dtype == torch.float64 else tensor
 
 
+def _read_npy(path: Path) -> Any:
+    with path.open("rb") as file:
+        found = np.load(file, allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise ValueError("it is a .npz file by its contents")
+    return found
+
+
 def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _read_csv(path: Path) -> Any:
@@ -197,7 +207,7 @@ def _write_safetensors(path: Path, result: Any) -> None:
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {
-    ".npy": lambda path: np.load(path, allow_pickle=False),
+    ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
     ".json": _read_json,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import enum
 import inspect
 import os
@@ -34,10 +35,12 @@ def hints_of(target: Any) -> dict[str, Any]:
     functions = [getattr(target, name) for name in names] or [target]
     found: dict[str, Any] = {}
     for function in functions:
-        try:
-            found = {**typing.get_type_hints(function), **found}
-        except Exception:  # noqa: BLE001 - a library's hints may name what is not there; then nothing is checked
-            continue
+        names_known = getattr(function, "__globals__", {})
+        for name, annotation in getattr(function, "__annotations__", {}).items():
+            # One by one: a hint may name what is only there for type checkers, and the others still count.
+            with contextlib.suppress(Exception):
+                alone = types.SimpleNamespace(__annotations__={name: annotation})
+                found.setdefault(name, typing.get_type_hints(alone, globalns=names_known)[name])
     return found
 
 
