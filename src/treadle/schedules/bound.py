@@ -1,0 +1,70 @@
+"""Schedulers at work on their optimizers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+
+class BoundSchedule:
+    """A scheduler bound to its optimizer, ticking on one clock."""
+
+    def __init__(self, scheduler: Any, every: str) -> None:
+        self.scheduler = scheduler
+        self.every = every
+        # Torch warns where a schedule ticks before the first step. Ours never does; but a loss scaler may
+        # have skipped that step.
+        scheduler.optimizer._opt_called = True
+
+    def step(self, results: Mapping[str, float]) -> None:
+        """Tick once."""
+        self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scheduler's own state."""
+        return dict(self.scheduler.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the state back, in the container types that the scheduler itself uses."""
+        present = self.scheduler.state_dict()
+        restored = {
+            key: Counter(value) if isinstance(present.get(key), Counter) else value
+            for key, value in state.items()
+        }
+        self.scheduler.load_state_dict(restored)
+
+
+class PlateauSchedule(BoundSchedule):
+    """A `ReduceLROnPlateau`, which needs the value it watches."""
+
+    def __init__(self, scheduler: Any, every: str, monitor: str) -> None:
+        if every != "epoch":
+            raise ValueError("Schedule: ReduceLROnPlateau ticks after evaluations; give every='epoch'")
+        super().__init__(scheduler, every)
+        self.monitor = monitor
+
+    def check(self, has_validation: bool) -> None:
+        """Say before training that the value it watches will never come.
+
+        Raises:
+            ValueError: it watches a validation result, and nothing is validated.
+        """
+        if self.monitor.startswith("val/") and not has_validation:
+            raise ValueError(
+                f"ReduceLROnPlateau watches {self.monitor!r}, and there are no validation data to evaluate: "
+                "give some, or Schedule(..., monitor='train/loss')"
+            )
+
+    def step(self, results: Mapping[str, float]) -> None:
+        """Tick with the epoch's value of the watched result; an epoch that was not evaluated does not count.
+
+        Raises:
+            ValueError: the epoch's results have no such name; the text lists those they have.
+        """
+        mode = self.monitor.partition("/")[0]
+        if self.monitor in results:
+            self.scheduler.step(results[self.monitor])
+        elif any(name.startswith(f"{mode}/") for name in results):
+            known = ", ".join(sorted(results))
+            raise ValueError(f"ReduceLROnPlateau watches {self.monitor!r}; the epoch's results are {known}")
