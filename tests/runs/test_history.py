@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from treadle.runs import Run
+from treadle.runs import Run, RunError
 
 
 @pytest.fixture
@@ -27,6 +27,13 @@ def test_one_column_a_metric_one_row_an_epoch(run):
     assert {len(column) for column in history.values()} == {2}
     with pytest.raises(KeyError, match=r"no column 'loss'; there are epoch, step, train/loss"):
         history["loss"]
+
+
+def test_the_names_of_its_own_columns_are_taken(run):
+    for name in ("epoch", "step"):
+        with pytest.raises(RunError, match=f"{name!r} is a column of the history itself"):
+            run.append_epoch(3, 30, {name: 1.0})
+    assert run.history["epoch"] == [1, 2]
 
 
 def test_an_empty_one():
@@ -68,4 +75,4 @@ def test_pandas_takes_it(run):
 
 def test_polars_takes_it(run):
     polars = pytest.importorskip("polars")
-    assert polars.DataFrame(dict(run.history)).shape == (2, 7)
+    assert polars.DataFrame(run.history).shape == (2, 7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from treadle.runs.store import EpochRow
@@ -23,39 +23,25 @@ class Duration(NamedTuple):
     seconds: float
 
 
-class History(Mapping[str, list[float]]):
+class History(dict[str, list[float]]):
     """One column for each metric, one row for each finished epoch.
 
-    A mapping from name to list, so `pandas.DataFrame(run.history)` and `polars.DataFrame(run.history)` work.
     The first columns are "epoch" and "step" (whole numbers); a value that an epoch does not have is NaN.
+    A dictionary of lists, because that is what `pandas.DataFrame(run.history)` and
+    `polars.DataFrame(run.history)` take. It is a copy: changing it changes nothing in the run.
     """
 
     def __init__(self, rows: Sequence[EpochRow]) -> None:
-        names = dict.fromkeys(name for row in rows for name in row.values)
-        self._columns: dict[str, list[float]] = {
-            "epoch": [row.epoch for row in rows],
-            "step": [row.step for row in rows],
-            **{name: [row.values.get(name, math.nan) for row in rows] for name in names},
-        }
+        super().__init__(epoch=[row.epoch for row in rows], step=[row.step for row in rows])
+        for name in dict.fromkeys(name for row in rows for name in row.values):
+            self[name] = [row.values.get(name, math.nan) for row in rows]
 
-    def __getitem__(self, name: str) -> list[float]:
-        try:
-            return self._columns[name]
-        except KeyError:
-            raise KeyError(f"there is no column {name!r}; there are {', '.join(self._columns)}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        """The number of columns, as of any mapping; `len(history.rows())` is the number of epochs."""
-        return len(self._columns)
+    def __missing__(self, name: str) -> list[float]:
+        raise KeyError(f"there is no column {name!r}; there are {', '.join(self)}")
 
     def rows(self) -> list[dict[str, float]]:
         """The table as a dictionary for each epoch."""
-        return [
-            dict(zip(self._columns, row, strict=True)) for row in zip(*self._columns.values(), strict=True)
-        ]
+        return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
 
     def last(self) -> dict[str, float]:
         """The row of the latest epoch; empty before the first is finished."""
@@ -63,17 +49,14 @@ class History(Mapping[str, list[float]]):
 
     def durations(self) -> list[Duration]:
         """How long each epoch took."""
-        missing = [math.nan] * len(self._columns["epoch"])
-        starts, ends, seconds = (
-            self._columns.get(f"time/{name}", missing) for name in ("start", "end", "epoch")
-        )
+        missing = [math.nan] * len(self["epoch"])
+        starts, ends, seconds = (self.get(f"time/{name}", missing) for name in ("start", "end", "epoch"))
         return [
-            Duration(int(row[0]), *row[1:])
-            for row in zip(self._columns["epoch"], starts, ends, seconds, strict=True)
+            Duration(int(row[0]), *row[1:]) for row in zip(self["epoch"], starts, ends, seconds, strict=True)
         ]
 
     def __repr__(self) -> str:
-        names = [name for name in self._columns if name not in ("time/start", "time/end")]
+        names = [name for name in self if name not in ("time/start", "time/end")]
         rows = self.rows()
         lines = [names, *([_format(row[name]) for name in names] for row in rows[-_SHOWN:])]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -83,6 +83,11 @@ class WritableStore(Store):
 
     def append_epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """Add the row of a finished epoch; a row that is there already gets the new values in addition."""
+        for name in ("epoch", "step"):
+            if name in values:
+                raise RunError(
+                    self.path, f"{name!r} is a column of the history itself; name the value otherwise"
+                )
         with self._transaction():
             sql = "SELECT names, numbers FROM epoch WHERE epoch = ?"
             row = self._connection.execute(sql, (index(epoch),)).fetchone()
