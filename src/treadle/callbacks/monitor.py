@@ -1,0 +1,88 @@
+"""Callbacks that watch one result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from treadle.events import Callback
+from treadle.state import State
+
+
+class Monitor(Callback):
+    """Watches one result. Base class: override `watch`, which gets each new value once.
+
+    A result of an evaluation ("val/loss") is watched after each evaluation, also in the middle of an
+    epoch; any other ("train/loss") after each epoch.
+
+    Args:
+        monitor: the full name of a result.
+
+    Raises:
+        TypeError: `monitor` is no name.
+        ValueError: when a fit starts: it is a validation result, and nothing is validated. Later: the
+            results have no such name; the text lists those they have.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        if not isinstance(monitor, str) or not monitor:
+            raise TypeError(
+                f"{type(self).__name__}: monitor is {monitor!r}; give the full name of a result, "
+                "such as 'val/loss'"
+            )
+        self.monitor = monitor
+        self._step = -1  # of the last value; an evaluation that is done twice at one step counts once
+        self._mode = monitor.partition("/")[0]
+        self._evaluated = False
+
+    @property
+    def name(self) -> str:
+        """The class and what it watches, so that several can be at work."""
+        return f"{type(self).__name__}({self.monitor})"
+
+    def watch(self, value: float, state: State) -> None:
+        """A new value has come."""
+
+    def reset(self) -> None:
+        """A run begins anew: forget what was seen."""
+        self._step = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step of the last value."""
+        return {"step": self._step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._step = int(state["step"])
+
+    def on_fit_start(self, state: State) -> None:
+        """See whether the value can come at all."""
+        self._evaluated = self._mode in state.evaluations
+        never = state.eval_steps is None and state.eval_epochs is None
+        if (self._evaluated and never) or (self._mode == "val" and not self._evaluated):
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor!r}, and nothing is evaluated: give validation "
+                "data and eval_every, or watch a result of training such as 'train/loss'"
+            )
+        if state.progress.step == 0:
+            self.reset()
+
+    def on_eval_end(self, state: State) -> None:
+        """Look at the value of this evaluation."""
+        if self._evaluated and state.mode == self._mode:
+            self._look(state)
+
+    def on_epoch_end(self, state: State) -> None:
+        """Look at the value of this epoch."""
+        if not self._evaluated:
+            self._look(state)
+
+    def _look(self, state: State) -> None:
+        if self.monitor not in state.results:
+            known = ", ".join(sorted(state.results)) or "none yet"
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor!r}, which is no result of this run. "
+                f"Known results: {known}"
+            )
+        if state.progress.step != self._step:
+            self._step = state.progress.step
+            self.watch(state.results[self.monitor], state)
