@@ -27,12 +27,7 @@ class BoundSchedule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the state back, in the container types that the scheduler itself uses."""
-        present = self.scheduler.state_dict()
-        restored = {
-            key: Counter(value) if isinstance(present.get(key), Counter) else value
-            for key, value in state.items()
-        }
-        self.scheduler.load_state_dict(restored)
+        self.scheduler.load_state_dict(_alike(state, self.scheduler.state_dict()))
 
 
 class PlateauSchedule(BoundSchedule):
@@ -68,3 +63,14 @@ class PlateauSchedule(BoundSchedule):
         elif any(name.startswith(f"{mode}/") for name in results):
             known = ", ".join(sorted(results))
             raise ValueError(f"ReduceLROnPlateau watches {self.monitor!r}; the epoch's results are {known}")
+
+
+def _alike(saved: Any, present: Any) -> Any:
+    """The saved state in the containers of the present one, also in schedulers made of several."""
+    if isinstance(present, Counter):
+        return Counter(saved)
+    if isinstance(present, dict) and isinstance(saved, dict):
+        return {key: _alike(value, present.get(key)) for key, value in saved.items()}
+    if isinstance(present, list) and isinstance(saved, list) and len(saved) == len(present):
+        return [_alike(*pair) for pair in zip(saved, present, strict=True)]
+    return saved

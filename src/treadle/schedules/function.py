@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch.optim import Optimizer
 
@@ -24,13 +25,13 @@ class Lambda(Constant):
 
     def __init__(self, function: Curve | Sequence[Curve], warmup: Duration = 0, start: float = 0.0) -> None:
         super().__init__(warmup, start)
-        functions = list(function) if isinstance(function, (list, tuple)) else [function]
+        functions: list[Any] = list(function) if isinstance(function, (list, tuple)) else [function]
         if not functions or not all(callable(one) for one in functions):
             raise TypeError(
-                f"{self._named('function')} is {function!r}; give a function of the step number, or a list with "
-                "one for each parameter group"
+                f"{self._named('function')} is {function!r}; give a function of the step number, or "
+                "a list with one for each parameter group"
             )
-        self.functions: list[Curve] = functions
+        self.functions = functions
 
     def build(self, optimizer: Optimizer, horizon: Horizon) -> CurveScheduler:
         """The scheduler of this optimizer, with a curve for each function."""
