@@ -24,6 +24,7 @@ def test_a_class_a_nested_name_and_a_function_are_found() -> None:
         (3, "must be a dotted name"),
         ("torch.__builtins__.eval", "private name"),
         ("torch.optim.AdamX", "torch.optim has no 'AdamX'"),
+        ("torch.optim.AdmW", 'Did you mean "torch.optim.AdamW"?'),
         ("no_such_module.Thing", "there is no module 'no_such_module'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
@@ -37,9 +38,10 @@ def locate(path: str, where: str) -> Any:
             continue
         for part in parts[cut:]:
             if not hasattr(found, part):
-                raise ClassPathError(
-                    f"{where}: {module} has no {'.'.join(parts[cut:])!r} (class_path {path!r})"
-                )
+                close = difflib.get_close_matches(part, [name for name in dir(found) if name[0] != "_"], n=1)
+                hint = f'. Did you mean "{".".join([*parts[:cut], *close])}"?' if close else ""
+                missing = ".".join(parts[cut:])
+                raise ClassPathError(f"{where}: {module} has no {missing!r} (class_path {path!r}){hint}")
             found = getattr(found, part)
         return found
     raise ClassPathError(f"{where}: there is no module {parts[0]!r} (class_path {path!r})")

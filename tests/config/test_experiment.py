@@ -149,7 +149,7 @@ def test_the_example_is_what_it_says() -> None:
         ("task.init_args.optimizer.init_args.params", [], "takes no argument 'params'"),
         ("data.train.init_args.batchsize", 3, 'Did you mean "batch_size"?'),
         # unknown class paths
-        ("task.class_path", "treadle.SupervisedTsk", "task.class_path: treadle has no 'SupervisedTsk'"),
+        ("task.class_path", "treadle.SupervisedTsk", 'Did you mean "treadle.SupervisedTask"?'),
         ("task.class_path", "treddle.Task", 'Did you mean "treadle"?'),
         ("task.class_path", "SupervisedTask", "'SupervisedTask' is not a dotted name"),
         (
