@@ -43,7 +43,8 @@ def read_scalars(values: Iterable[Tensor | float]) -> list[float]:
 class MetricLog:
     """The values that one loop logs, with their averages over an epoch, weighted by items.
 
-    `add` only remembers; `flush` reads all that is pending in one copy. Values of one name within one
+    `add` takes (name, step, value, items), `record` takes a point that belongs in no average. Both only
+    remember; `flush` reads all that is pending in one copy. Values of one name within one
     step (micro-batches, ranks) become one point, their item-weighted mean. Averages over the epoch are
     kept as Python floats, added in step order, so they do not depend on when somebody flushed.
     """
@@ -52,18 +53,23 @@ class MetricLog:
         self._prefix = prefix
         self._reduce = reduce
         self._pending: list[tuple[str, int, Tensor | float, Tensor | float]] = []
+        self._plain: list[Point] = []
         self._sums: dict[str, tuple[float, float]] = {}
+        self.record = self._plain.append
         self.add = self._pending.append  # the hot path: one list append, no method of ours in between
 
     def drop_after(self, step: int) -> None:
         """Forget the pending values of later steps: one that was cut off, or is to be tried again."""
-        while self._pending and self._pending[-1][1] > step:
-            self._pending.pop()
+        for entries in (self._pending, self._plain):
+            while entries and entries[-1][1] > step:
+                entries.pop()
 
     def flush(self) -> list[Point]:
         """Read what is pending; returns a point for each name and step, in the order they came."""
+        plain = self._plain.copy()
+        self._plain.clear()
         if not self._pending:
-            return []
+            return plain
         pending = self._pending.copy()
         self._pending.clear()
         values = read_scalars(value for _, _, value, _ in pending)
@@ -89,7 +95,7 @@ class MetricLog:
             before = self._sums.get(full, (0.0, 0.0))
             self._sums[full] = (before[0] + weighted, before[1] + weight)
             points.append((full, step, value))
-        return points
+        return points + plain
 
     def means(self) -> dict[str, float]:
         """The item-weighted mean of every name since the last `reset`; what is pending is not in it."""
@@ -100,6 +106,7 @@ class MetricLog:
     def reset(self) -> None:
         """Begin a new epoch."""
         self._pending.clear()
+        self._plain.clear()
         self._sums.clear()
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,6 +116,7 @@ class MetricLog:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         self._pending.clear()
+        self._plain.clear()
         self._sums = {name: (total, weight) for name, (total, weight) in state.items()}
 
 

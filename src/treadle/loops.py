@@ -15,6 +15,7 @@ fit
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -38,11 +39,13 @@ def fit(state: State) -> None:
         try:
             for hook in hooks.on_fit_start:
                 hook(state)
-            while _goes_on(state):
+            while state.goes_on():
                 train_epoch(state)
             for hook in hooks.on_fit_end:
                 hook(state)
         except CancelFit as cancel:
+            state.values.drop_after(state.progress.step)
+            state.flush()
             state.request_stop(str(cancel) or "cancelled")
         except BaseException as error:
             state.exception = error
@@ -54,7 +57,8 @@ def fit(state: State) -> None:
 def train_epoch(state: State) -> None:
     """One pass over the training data from where the run stands, and the epoch's evaluation."""
     hooks, progress = state.hooks, state.progress
-    start, steps_before = progress.batch, progress.step
+    start, steps_before, began = progress.batch, progress.step, time.time()
+    state.seconds_looking = 0.0
     complete = cancelled = False
     try:
         for hook in hooks.on_epoch_start:
@@ -65,9 +69,7 @@ def train_epoch(state: State) -> None:
                 break
         else:
             if start == 0 and progress.step == steps_before:
-                raise ValueError(
-                    "the training data gave no batch: no samples, or fewer than one batch with drop_last"
-                )
+                raise ValueError("the training data gave no batch: no samples, or drop_last left none")
             complete = True
     except CancelEpoch:
         state.engine.clear_gradients()
@@ -76,7 +78,7 @@ def train_epoch(state: State) -> None:
     if state.interrupted:  # to be resumed in the middle of this epoch, as if nothing had happened
         state.flush()
         return
-    _finish_epoch(state, complete or progress.batch == state.train_batches.length)
+    _finish_epoch(state, complete or progress.batch == state.train_batches.length, began)
     if not cancelled:
         for hook in hooks.on_epoch_end:
             hook(state)
@@ -162,19 +164,8 @@ def predict(state: State, batches: Batches) -> list[Any]:
 
 
 def _evaluate_all(state: State) -> dict[str, float]:
-    results: dict[str, float] = {}
-    for mode, batches in state.evaluations.items():
-        results |= evaluate(state, batches, mode)
-    return results
-
-
-def _goes_on(state: State) -> bool:
-    progress = state.progress
-    if state.max_epochs is not None and progress.epoch >= state.max_epochs:
-        state.request_stop(f"max_epochs={state.max_epochs} reached")
-    if state.max_steps is not None and progress.step >= state.max_steps:
-        state.request_stop(f"max_steps={state.max_steps} reached")
-    return state.stop_reason is None
+    looks = (evaluate(state, batches, mode) for mode, batches in state.evaluations.items())
+    return {name: value for results in looks for name, value in results.items()}
 
 
 def _windows(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
@@ -183,31 +174,20 @@ def _windows(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
         yield window
 
 
-def _finish_epoch(state: State, complete: bool) -> None:
+def _finish_epoch(state: State, complete: bool, began: float) -> None:
     """Evaluate where due, tick the epoch's schedules, write the epoch's row."""
     epoch = state.progress.epoch + 1
-    state.flush()
-    results = state.values.means() | read_counters(state.metrics, "train")
-    if complete:
-        state.progress.epoch, state.progress.batch = epoch, 0
-        state.values.reset()
-        for metric in state.metrics.values():
-            metric.reset()
-    state.results.update(results)
-    state.latest.update(results)
-    if state.evaluations and state.eval_epochs is not None:
-        last = (
-            state.stop_reason is not None
-            or epoch == state.max_epochs
-            or state.progress.step == state.max_steps
-        )
-        if last or state.eval_epochs.at_epoch(epoch):
-            results |= _evaluate_all(state)
-    for name, optimizer in state.optimizers.items():
-        suffix = f"/{name}" if len(state.optimizers) > 1 else ""
-        results[f"learning_rate{suffix}"] = float(optimizer.param_groups[0]["lr"])
+    seconds = time.time() - began - state.seconds_looking
+    row = state.epoch_results(complete)
+    over = (
+        state.stop_reason is not None or state.max_epochs == epoch or state.max_steps == state.progress.step
+    )
+    if state.evaluations and state.eval_epochs is not None and (over or state.eval_epochs.at_epoch(epoch)):
+        row |= _evaluate_all(state)
+    row |= state.learning_rates()
     if complete:
         for schedule in state.schedules.values():
             if schedule.every == "epoch":
-                schedule.step(results)
-    state.run.append_epoch(epoch, state.progress.step, results)
+                schedule.step(row)
+    row |= {"time/start": began, "time/end": time.time(), "time/epoch": seconds}
+    state.run.append_epoch(epoch, state.progress.step, row)

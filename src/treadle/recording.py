@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,12 +119,13 @@ def recorded(state: State) -> Iterator[None]:
     status, reason = "failed", "the process ended"
     try:
         yield
-        status = "interrupted" if state.interrupted else "stopped"
+        status = "interrupted" if state.interrupted else "finished" if state.finished else "stopped"
         reason = state.stop_reason or "done"
-        if reason.startswith(("max_epochs", "max_steps")):
-            status = "finished"
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
+        state.values.drop_after(state.progress.step)
+        with suppress(Exception):  # the last values before a failure, where the device still gives them
+            run.append_steps(state.values.flush())
         raise
     finally:
         sha = weights_sha256(state.engine.strategy.model_state(state.task)) if status != "failed" else None

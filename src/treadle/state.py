@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 
 from treadle import rng
 from treadle.events import Every, Hooks
-from treadle.log import MetricLog, Point
+from treadle.log import MetricLog, Point, read_counters
 from treadle.metrics import Metric
 
 
@@ -57,6 +58,7 @@ class State:
         points: what has just come from the device at a log boundary: (name, step, value).
         latest: the latest value by full name.
         stop_reason: why the run ends; None while it goes on.
+        finished: whether the run has all its epochs or steps.
         interrupted: whether somebody outside (a signal) asked for the end, to go on later.
         exception: what is about to be raised out of the fit.
         max_epochs, max_steps: where the run ends; one of them is a number in a fit.
@@ -67,6 +69,7 @@ class State:
         optimizers, schedules: by name.
         log_every: when values are read from the device.
         eval_steps, eval_epochs: when the run is evaluated, between steps and after epochs.
+        seconds_looking: what the epoch under way has spent on evaluations.
         is_main: whether this process is the one that prints and writes.
     """
 
@@ -84,6 +87,7 @@ class State:
     points: list[Point] = field(default_factory=list)
     latest: dict[str, float] = field(default_factory=dict)
     stop_reason: str | None = None
+    finished: bool = False
     interrupted: bool = False
     exception: BaseException | None = None
     max_epochs: int | None = None
@@ -101,6 +105,7 @@ class State:
     eval_steps: Every | None = None
     eval_epochs: Every | None = field(default_factory=lambda: Every(epochs=1))
     is_main: bool = True
+    seconds_looking: float = 0.0
     values: MetricLog = field(default_factory=lambda: MetricLog("train"))
     current_step: int = 0
 
@@ -116,6 +121,10 @@ class State:
             value = value.detach()
         self.values.add((name, self.current_step, value, self.engine.items if items is None else items))
 
+    def record(self, name: str, value: float) -> None:
+        """Record a number for the step under way, outside of all averages (a rate, a fingerprint)."""
+        self.values.record((name, self.current_step, value))
+
     def flush(self) -> None:
         """Read from the device what was logged since the last time, and hand it on: a log boundary."""
         self.points = self.values.flush()
@@ -124,6 +133,38 @@ class State:
             self.run.append_steps(self.points)
             for hook in self.hooks.on_log:
                 hook(self)
+
+    def epoch_results(self, complete: bool) -> dict[str, float]:
+        """The training values and metrics of the epoch; a complete one is counted, and the next begins."""
+        self.flush()
+        results = self.values.means() | read_counters(self.metrics, "train")
+        self.results.update(results)
+        self.latest.update(results)
+        if complete:
+            self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+            self.values.reset()
+            for metric in self.metrics.values():
+                metric.reset()
+        return results
+
+    def learning_rates(self) -> dict[str, float]:
+        """The learning rate of each optimizer's first parameter group."""
+        several = len(self.optimizers) > 1
+        return {
+            f"learning_rate/{name}" if several else "learning_rate": float(optimizer.param_groups[0]["lr"])
+            for name, optimizer in self.optimizers.items()
+        }
+
+    def goes_on(self) -> bool:
+        """Whether epochs and steps remain and nobody has asked to stop."""
+        progress = self.progress
+        if self.max_epochs is not None and progress.epoch >= self.max_epochs:
+            self.finished = True
+            self.request_stop(f"max_epochs={self.max_epochs} reached")
+        if self.max_steps is not None and progress.step >= self.max_steps:
+            self.finished = True
+            self.request_stop(f"max_steps={self.max_steps} reached")
+        return self.stop_reason is None
 
     def request_stop(self, reason: str) -> None:
         """End the fit after this step, with the epoch's evaluation; the first reason given stands."""
@@ -135,6 +176,7 @@ class State:
         """Look at the model without a trace: eval mode, no gradients, generators and training values kept."""
         training = [module for module in self.task.modules() if module.training]
         kept = (self.mode, self.values, self.metrics, self.batch, self.output, self.loss, self.engine.items)
+        began = time.perf_counter()
         self.mode, self.values = mode, MetricLog(mode, self.engine.strategy.reduce)
         try:
             # no_grad rather than inference_mode: what a module caches in here must stay usable in training.
@@ -142,6 +184,7 @@ class State:
                 self.task.eval()
                 yield
         finally:
+            self.seconds_looking += time.perf_counter() - began
             for module in training:
                 module.training = True  # not train(): a part that was frozen in eval mode stays so
             self.mode, self.values, self.metrics, self.batch, self.output, self.loss, self.engine.items = kept

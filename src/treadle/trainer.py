@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -81,6 +82,8 @@ class Trainer:
         log_every: int = 50,
         eval_every: Every | None = Every(epochs=1),  # noqa: B008 - read, never changed
     ) -> None:
+        callbacks = list(callbacks)
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         _check_number("max_epochs", max_epochs, at_least=0, optional=True)
         _check_number("max_steps", max_steps, at_least=0, optional=True)
         _check_number("accumulate", accumulate, at_least=1)
@@ -116,6 +119,10 @@ class Trainer:
             raise TypeError(
                 f"Trainer: checkpoint is {checkpoint!r}; give treadle.Checkpoints(...), True or None"
             )
+
+    def replace(self, **changes: Any) -> Trainer:
+        """A trainer like this one, its subscribed functions included, with some arguments changed."""
+        return Trainer(**{**self._arguments, "callbacks": self.callbacks, **changes})
 
     def on(self, event: str, every: Every | None = None, order: float = 0.0) -> Callable[[Hook], Hook]:
         """Subscribe a plain function of the state to an event: ``@trainer.on("step_end", Every(steps=100))``.
@@ -163,12 +170,14 @@ class Trainer:
             Interrupted: a SIGINT or SIGTERM came; the run is saved, and leaves with code 75 if not caught.
             ValueError, TypeError: something given does not fit together; nothing is written or trained then.
         """
+        began = time.perf_counter()
         with ExitStack() as stack:
             looks = {"val": val, **(also or {}), "test": test}
             state = self._prepare(task, train, looks, resume, list(callbacks), config or {}, stack)
             tests = state.evaluations.pop("test", None)
             stack.enter_context(recorded(state))
             stack.enter_context(interruptible(state))
+            state.run.update(preparation_seconds=time.perf_counter() - began)
             loops.fit(state)
             if tests is not None and not state.interrupted:
                 results = loops.evaluate(state, tests, "test")

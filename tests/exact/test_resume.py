@@ -91,7 +91,8 @@ def record_of(run: treadle.Run) -> dict[str, Any]:
     series = {
         name: (run.series(name).steps.tolist(), run.series(name).values.tolist()) for name in run.names()
     }
-    return {"series": series, "history": {name: list(run.history[name]) for name in run.history}}
+    names = [name for name in run.history if not name.startswith("time/")]
+    return {"series": series, "history": {name: list(run.history[name]) for name in names}}
 
 
 def training_state(run: treadle.Run) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The record of runs on disk, and questions over it. Needs no torch."""
 
 from treadle.runs.chunks import Buckets, Series
+from treadle.runs.compare import Difference, Parting, compare
 from treadle.runs.environment import collect_environment
 from treadle.runs.errors import RunError
 from treadle.runs.export import export_csv, read_csv
@@ -13,14 +14,17 @@ from treadle.runs.store import Clock, Event
 __all__ = [
     "Buckets",
     "Clock",
+    "Difference",
     "Duration",
     "Event",
     "History",
+    "Parting",
     "Run",
     "RunError",
     "Runs",
     "Series",
     "collect_environment",
+    "compare",
     "export_csv",
     "find",
     "free_path",

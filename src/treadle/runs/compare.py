@@ -53,7 +53,9 @@ class Difference:
     @property
     def same(self) -> bool:
         """Whether the two ended with the same weights after the same values."""
-        return self.parting is None and self.lengths[0] == self.lengths[1] and self.weights[0] == self.weights[1]
+        return (
+            self.parting is None and self.lengths[0] == self.lengths[1] and self.weights[0] == self.weights[1]
+        )
 
 
 def compare(one: Run, other: Run) -> Difference:
@@ -84,7 +86,9 @@ def _parting(one: Run, other: Run, name: str) -> Parting | None:
     a, b = _until(left, common), _until(right, common)
     length = min(len(a[0]), len(b[0]))
     # Bits, not numbers: NaN equals NaN here, and 0.0 differs from -0.0.
-    differs = (a[0][:length] != b[0][:length]) | (a[1][:length].view(np.int64) != b[1][:length].view(np.int64))
+    differs = (a[0][:length] != b[0][:length]) | (
+        a[1][:length].view(np.int64) != b[1][:length].view(np.int64)
+    )
     places = np.flatnonzero(differs)
     if len(places):
         place = int(places[0])
@@ -113,7 +117,11 @@ def _watched(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:
     if isinstance(tree, Mapping):
-        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{path}.{key}" if path else key).items()}
+        return {
+            k: v
+            for key, value in tree.items()
+            for k, v in _flat(value, f"{path}.{key}" if path else key).items()
+        }
     if isinstance(tree, (list, tuple)):
         return {k: v for key, value in enumerate(tree) for k, v in _flat(value, f"{path}[{key}]").items()}
     return {path: tree}
