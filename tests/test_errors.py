@@ -112,6 +112,11 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[Exception], list[str]]] = {
         ["speed", "momentum"],
     ),
     "a negative learning rate": (lambda f: task(lr=-0.1), ValueError, ["lr", "-0.1"]),
+    "a learning rate given twice": (
+        lambda f: task(optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.2}}),
+        ValueError,
+        ["lr", "twice"],
+    ),
     "a plateau without validation": (
         lambda f: fit(f, task(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)),
         ValueError,

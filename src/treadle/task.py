@@ -222,7 +222,7 @@ class SupervisedTask(Task):
         optimizer: Callable[..., Optimizer] | Mapping[str, Any] | Optimizer = torch.optim.AdamW,
         lr: float | None = None,
         scheduler: Any = None,
-        metrics: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Metric | Callable[..., Any]] | None = None,
         loss_weights: Mapping[str, float] | None = None,
         target: str | None = None,
     ) -> None:
@@ -358,12 +358,14 @@ def _optimizer_factory(optimizer: Any, lr: float | None) -> Any:
             )
         return optimizer
     if isinstance(optimizer, Mapping):
-        if lr is not None and "lr" in (optimizer.get("init_args") or {}):
-            raise ValueError("SupervisedTask: lr is given twice, as lr and in the optimizer's init_args")
         optimizer = class_path.factory(optimizer, "optimizer")
     if not callable(optimizer):
         raise TypeError(
             f"SupervisedTask: optimizer is {_described(optimizer)}; give a class such as torch.optim.AdamW, "
             "a functools.partial of one, a configuration, or an optimizer of the model's parameters"
         )
-    return optimizer if lr is None else functools.partial(optimizer, lr=lr)
+    if lr is None:
+        return optimizer
+    if "lr" in getattr(optimizer, "keywords", {}):
+        raise ValueError("SupervisedTask: lr is given twice, as lr and to the optimizer")
+    return functools.partial(optimizer, lr=lr)
