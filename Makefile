@@ -2,8 +2,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# An index that torch alone is taken from. Empty: the usual one, whose Linux build brings CUDA (2.5 GB).
-TORCH_INDEX ?=
+# An index that torch alone is taken from. On Linux without an NVIDIA GPU that of the small CPU builds; else
+# (and where it does not answer) the usual one, whose Linux build brings CUDA (2.5 GB).
+TORCH_INDEX ?= $(shell [ "$$(uname)" = Linux ] && ! [ -e /dev/nvidia0 ] && ! command -v nvidia-smi > /dev/null \
+	&& echo https://download.pytorch.org/whl/cpu)
 # More arguments: make test ARGS='-k resume', make demo ARGS='--set trainer.max_epochs=3'
 ARGS ?=
 
@@ -18,8 +20,7 @@ help: ## Explain the targets (this)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 	@echo
 	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 or later (now: $(PYTHON))"
-	@echo "  TORCH_INDEX=URL     where torch comes from. Without a GPU the small build will do:"
-	@echo "                      make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+	@echo "  TORCH_INDEX=URL     where torch comes from (now: $(or $(TORCH_INDEX),the usual index))"
 	@echo "  ARGS='...'          more arguments for demo, test and bench"
 
 setup: $(READY) ## Make .venv with the pinned dependencies; the other targets do it by themselves
@@ -52,6 +53,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "make: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once; torch is large)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@torch=$$(grep '^torch==' constraints.txt); \
+		$(if $(TORCH_INDEX),$(PIP) --no-deps --retries 1 --index-url $(TORCH_INDEX) "$$torch" ||) $(PIP) "$$torch"
 	@$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $(READY)
