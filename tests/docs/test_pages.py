@@ -1,0 +1,39 @@
+"""What the pages say of the project is what the project says of itself."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_dependency_is_explained() -> None:
+    table = project()["project"]
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    required = [
+        *table["dependencies"],
+        *(one for group in table["optional-dependencies"].values() for one in group),
+    ]
+    for requirement in required:
+        name = re.match(r"[\w.-]+", requirement)
+        assert name is not None
+        assert name[0] in page, f"docs/dependencies.md does not explain {name[0]}"
+    for extra in table["optional-dependencies"]:
+        assert f"`{extra}`" in page, f"docs/dependencies.md does not explain the extra {extra}"
+
+
+def test_the_layers_are_those_that_are_held() -> None:
+    contract = project()["tool"]["importlinter"]["contracts"][0]
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = page[page.index("## Layers") : page.index("## Hooks")]
+    places = [drawn.find("\n" + layer.replace(" | ", ", ")) for layer in contract["layers"]]
+    missing = [layer for layer, place in zip(contract["layers"], places, strict=True) if place < 0]
+    assert not missing, f"docs/architecture.md does not draw the layers {missing}"
+    assert places == sorted(places)
