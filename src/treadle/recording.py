@@ -106,7 +106,10 @@ def begin_record(
         said = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())
         warnings.warn(f"resuming is exact only where nothing changed: {said}", stacklevel=4)
     run = Run.reopen(origin.run.path)
-    run.rewind(progress.step if origin.contents is not None else -1)
+    if origin.contents is None:
+        run.rewind(-1)
+    else:
+        run.rewind(progress.step, origin.contents.get("recorded"))
     run.update(status="running", reason=None, step=progress.step, epoch=progress.epoch)
     run.event("resumed", progress.step, changes=changed, skipped=[str(path) for path, _ in origin.skipped])
     return run

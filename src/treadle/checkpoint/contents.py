@@ -25,6 +25,7 @@ def capture(state: State) -> dict[str, Any]:
         "values": state.values.state_dict(),
         "metrics": {name: metric.state_dict() for name, metric in state.metrics.items()},
         "results": dict(state.results),
+        "recorded": state.run.counts(),
         "rng": rng.capture(),
     }
 
@@ -48,6 +49,7 @@ def restore(state: State, contents: dict[str, Any]) -> None:
         schedule.load_state_dict(contents["schedules"][name])
     state.engine.precision.load_state_dict(contents["precision"])
     state.progress.load_state_dict(contents["progress"])
+    state.current_step = state.progress.step  # an epoch's end that comes next belongs to this step
     state.train_batches.load_state_dict(contents["batches"])
     state.hooks.load_state_dict(contents["callbacks"])
     state.values.load_state_dict(contents["values"])

@@ -143,13 +143,18 @@ class Run(RunReader):
         self._writer()
         self._manifest.update(fields)
 
-    def rewind(self, step: int) -> None:
+    def counts(self) -> dict[str, int]:
+        """How many points each series has; kept in a checkpoint, for `rewind`."""
+        return self._writer().counts()
+
+    def rewind(self, step: int, counts: Mapping[str, int] | None = None) -> None:
         """Drop what was recorded after a step, in one transaction; -1 drops everything.
 
-        A resume calls it with the step of its checkpoint, so no point is doubled. It leaves run.json
-        alone: call `update` with the status, step and epoch as of the checkpoint.
+        A resume calls it with the step of its checkpoint and what `counts` said then, so no point is
+        doubled: also none of the same step that came after the checkpoint. It leaves run.json alone: call
+        `update` with the status, step and epoch as of the checkpoint.
         """
-        self._writer().rewind(step)
+        self._writer().rewind(step, counts)
 
     def flush(self) -> None:
         """Make what was appended so far survive a power cut; call it before a checkpoint is committed."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from operator import index
 
 import numpy as np
@@ -76,26 +77,30 @@ class Tails:
         self._connection.executemany("INSERT INTO tail VALUES (?, ?, ?, ?)", rows)
         return max((max(steps) for steps, _ in groups.values()), default=0)
 
-    def cut(self, step: int) -> None:
-        """Remove the points after a step, and series that have none left."""
+    def counts(self) -> dict[str, int]:
+        """How many points each series has."""
+        return {name: tail.position + len(tail.steps) for name, tail in self._tails.items()}
+
+    def cut(self, step: int, counts: Mapping[str, int] | None = None) -> None:
+        """Remove the points after a step, those that a series has beyond `counts`, and empty series."""
         for name, tail in self._tails.items():
-            self._cut(name, tail, step)
+            self._cut(name, tail, step, sys.maxsize if counts is None else counts.get(name, 0))
         self._connection.execute("DELETE FROM block WHERE id NOT IN (SELECT block FROM chunk)")
         in_use = "SELECT series FROM chunk UNION SELECT series FROM tail"
         self._connection.execute(f"DELETE FROM series WHERE id NOT IN ({in_use})")
         self._tails = {name: tail for name, tail in self._tails.items() if tail.position or tail.steps}
 
-    def _cut(self, name: str, tail: _Tail, step: int) -> None:
+    def _cut(self, name: str, tail: _Tail, step: int, count: int) -> None:
         # The first chunk that holds such a point and all behind it are written anew, so what was cut
         # looks exactly like what never went further.
-        sql = "SELECT min(position) FROM chunk WHERE series = ? AND last > ?"
-        (position,) = self._connection.execute(sql, (tail.identity, step)).fetchone()
+        sql = "SELECT min(position) FROM chunk WHERE series = ? AND (last > ? OR position + count > ?)"
+        (position,) = self._connection.execute(sql, (tail.identity, step, count)).fetchone()
         if position is None:
-            if all(known <= step for known in tail.steps):
+            if tail.position + len(tail.steps) <= count and all(known <= step for known in tail.steps):
                 return
             position = tail.position
         steps, values = read_points(self._connection, tail.identity, position)
-        kept = steps <= step
+        kept = (steps <= step) & (np.arange(len(steps)) < count - position)
         for table in ("chunk", "tail"):
             sql = f"DELETE FROM {table} WHERE series = ? AND position >= ?"
             self._connection.execute(sql, (tail.identity, position))

@@ -122,11 +122,19 @@ class WritableStore(Store):
                 if self._has_wal:
                     self._connection.execute("PRAGMA synchronous = NORMAL")
 
-    def rewind(self, step: int) -> None:
-        """Remove every point, epoch, event and clock row after a step: the store is then as it was there."""
+    def counts(self) -> dict[str, int]:
+        """How many points each series has."""
+        with self._lock:
+            return self._tails.counts()
+
+    def rewind(self, step: int, counts: Mapping[str, int] | None = None) -> None:
+        """Remove every point, epoch, event and clock row after a step: the store is then as it was there.
+
+        Of the points up to the step only the first `counts[name]` of each series stay, where that is given.
+        """
         step = index(step)
         with self._transaction():
-            self._tails.cut(step)
+            self._tails.cut(step, counts)
             for table in ("epoch", "event", "clock"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
             self._load_progress()
