@@ -33,9 +33,8 @@ def read_scalars(values: Iterable[Tensor | float]) -> list[float]:
             numbers[position] = float(value)
     for positions in groups.values():
         stacked = torch.stack([values[position].reshape(()) for position in positions])  # type: ignore[union-attr]
-        for position, number in zip(
-            positions, stacked.double().tolist(), strict=True
-        ):  # waits for the device
+        read = stacked.double().tolist()  # waits for the device
+        for position, number in zip(positions, read, strict=True):
             numbers[position] = number
     return numbers
 
@@ -72,11 +71,11 @@ class MetricLog:
             return plain
         pending = self._pending.copy()
         self._pending.clear()
-        values = read_scalars(value for _, _, value, _ in pending)
-        weights = read_scalars(weight for _, _, _, weight in pending)
+        names, steps, given, items = zip(*pending, strict=True)
+        values, weights = read_scalars(given), read_scalars(items)
         merged: dict[tuple[str, int], list[float]] = {}
         alone: dict[tuple[str, int], tuple[float, float]] = {}
-        for (name, step, _, _), value, weight in zip(pending, values, weights, strict=True):
+        for name, step, value, weight in zip(names, steps, values, weights, strict=True):
             # A micro-batch without items (all padding, an empty share of a rank) has no mean to count.
             weighted = value * weight if weight else 0.0
             sums = merged.setdefault((name, step), [0.0, 0.0])

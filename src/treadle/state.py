@@ -129,7 +129,7 @@ class State:
         """Read from the device what was logged since the last time, and hand it on: a log boundary."""
         self.points = self.values.flush()
         if self.points:
-            self.latest.update((name, value) for name, _, value in self.points)
+            self.latest.update({name: value for name, _, value in self.points})
             self.run.append_steps(self.points)
             for hook in self.hooks.on_log:
                 hook(self)
