@@ -46,7 +46,7 @@ class HistoryInsertion(Callback):
         taken = [name for name in values if name in RESERVED or not isinstance(name, str)]
         if taken:
             raise ValueError(f"HistoryInsertion: {taken!r} cannot be the name of a value")
-        insert(state, dict(zip(values, read_scalars(values.values()), strict=True)))
+        insert(state, dict(zip(values, read_scalars(list(values.values())), strict=True)))
 
 
 def insert(state: State, values: dict[str, float]) -> None:

@@ -63,7 +63,7 @@ class LearningRateMonitor(Callback):
         record(state, self._read())
 
     def _read(self) -> list[tuple[str, int, float]]:
-        rates = read_scalars(rate for _, _, rate in self._pending)
+        rates = read_scalars([rate for _, _, rate in self._pending])
         points = [(name, step, rate) for (name, step, _), rate in zip(self._pending, rates, strict=True)]
         self._pending.clear()
         return points
