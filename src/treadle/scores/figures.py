@@ -37,7 +37,7 @@ def confusion(axes: Any, matrix: Tensor, names: Sequence[str]) -> None:
 
 def counts(axes: Any, matrix: Tensor, names: Sequence[str]) -> None:
     """The four counts of every label."""
-    columns = ("rightly not", "wrongly yes", "wrongly not", "rightly yes")
+    columns = ("true negative", "false positive", "false negative", "true positive")
     _cells(axes, matrix, names, columns)
     axes.set(title="labels", aspect="auto")
 
@@ -75,7 +75,7 @@ def by_length(axes: Any, values: Sequence[float], name: str) -> None:
 
 def _cells(axes: Any, matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> None:
     values = matrix.numpy()
-    axes.imshow(values, cmap="Blues")
+    axes.imshow(values, cmap="Blues", vmin=0)
     if max(len(rows), len(columns)) > NAMED:
         return
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")

@@ -1,0 +1,1 @@
+"""Treadle among others: scikit-learn, Hugging Face, torch.export, ONNX. Imported when asked for."""
