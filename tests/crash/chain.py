@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import time
 from collections import Counter
@@ -68,5 +69,7 @@ def chain(server: Server, setting: Setting, kills: int, folder: Path, chance: ra
 
 
 def newest_step(place: Path) -> int:
-    """The step of the newest committed checkpoint, 0 without one."""
-    return max((int(path.name[5:]) for path in place.glob("checkpoints/step-*")), default=0)
+    """The step of the newest committed checkpoint, 0 without one; also one that was to be replaced."""
+    names = [path.name for path in (place / "checkpoints").glob("*")]
+    found = [re.fullmatch(r"step-(\d+)|\.step-(\d+)\.old-.*", name) for name in names]
+    return max((int(match[1] or match[2]) for match in found if match), default=0)

@@ -31,7 +31,11 @@ class Server:
     """The process that forks trainings; a context manager that leaves no process behind."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}",
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.server"],
             stdin=subprocess.PIPE,
@@ -43,9 +47,9 @@ class Server:
         self._groups: set[int] = set()
         assert self._answer(LIMIT) == {"ready": True}
 
-    def start(self, setting: Setting, folder: Path, **options: Any) -> Training:
+    def start(self, setting: Setting, folder: Path, log: Path | None = None, **options: Any) -> Training:
         """Fork a training that goes on with the newest run of `folder`; see `server.live` for options."""
-        log = folder.with_name(f"{folder.name}.log")
+        log = log or folder.with_name(f"{folder.name}.log")
         log.unlink(missing_ok=True)
         command = {"do": "start", "setting": {**asdict(setting), "folder": str(folder)}, "log": str(log)}
         pid = self._ask({**command, **options})["pid"]
