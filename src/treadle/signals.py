@@ -41,7 +41,8 @@ def interruptible(state: State) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         state.request_stop(f"{signal.Signals(number).name} received")
         state.interrupted = True
 

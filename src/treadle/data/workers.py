@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class WorkerPool:
             "num_workers": loader.workers,
             "prefetch_factor": loader.prefetch,
             "pin_memory": pin_memory,
+            "worker_init_fn": _leave_signals_to_the_trainer,
         }
         self._seed = seed
         self._idle: tuple[DataLoader[Any], Keys] | None = None
@@ -81,8 +83,17 @@ class WorkerPool:
         return torch.Generator().manual_seed(self._seed)
 
 
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """A signal to every process of a job is for the trainer, which needs its workers to end the step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _stop(workers: DataLoader[Any]) -> None:
     """End the processes now; the garbage collector may take seconds, in the midst of training."""
     iterator = workers._iterator
     if iterator is not None:
         iterator._shutdown_workers()  # type: ignore[attr-defined]
+        for process in iterator._workers:  # type: ignore[attr-defined]
+            if process.is_alive():  # stuck in a sample; the polite signal is ignored
+                process.kill()
