@@ -31,6 +31,22 @@ class TwoHeads(nn.Module):
         return torch.cat([self.near(hidden), self.far(hidden)], dim=1)
 
 
+class Counted(treadle.metrics.Metric):
+    """How many samples were counted."""
+
+    count: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accumulate("count", 0)
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.count += len(output)
+
+    def compute(self) -> Tensor:
+        return torch.tensor(float(self.count))
+
+
 def near(output: Tensor, target: Tensor) -> Tensor:
     return mse_loss(output[:, 0], target[:, 0])
 
@@ -132,12 +148,16 @@ def test_losses_and_metrics_mean_the_same_in_training_and_evaluation() -> None:
     """At a rate that changes nothing, all that is logged in training is what evaluation says."""
 
     class Still(Shared):
+        turns: ClassVar[Any] = {"both": LOSSES}
+
         def configure_optimizers(self) -> Any:
-            return {name: torch.optim.SGD(self.model.parameters(), lr=1e-30) for name in LOSSES}
+            names = (*LOSSES, "both")
+            return {name: torch.optim.SGD(self.model.parameters(), lr=1e-30) for name in names}
 
     task, data = make_task(Still), treadle.Loader((INPUTS, TARGETS), 4)
+    task.metrics["counted"] = Counted()
     history = trainer_for(max_epochs=1).fit(task, data, data).history
-    for name in ("loss", "near", "far", "error"):
+    for name in ("loss", "near", "far", "error", "counted"):
         assert history[f"train/{name}"] == pytest.approx(list(history[f"val/{name}"]), rel=1e-6), name
 
 

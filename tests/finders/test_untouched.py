@@ -288,9 +288,11 @@ def test_everything_is_put_back_even_where_one_thing_cannot_be() -> None:
     def change() -> None:
         with untouched(task, [Stubborn()]), torch.no_grad():
             weight.zero_()
+            weight.requires_grad_(False)
             task.extra = 1
 
     with pytest.raises(RuntimeError, match="no way back"):
         change()
     assert torch.equal(weight, before)
+    assert weight.requires_grad
     assert not hasattr(task, "extra")
