@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from treadle.data import concatenate, move
+from treadle.data import move
 from treadle.events import Callback
 from treadle.state import State
 from treadle.task import Task
@@ -64,14 +64,14 @@ class Collector(Callback):
 
     def results(self, values: dict[str, float]) -> Results:
         """Everything joined, in the order it came."""
-        outputs = concatenate(self._outputs)
-        targets = None if self._targets[0] is None else concatenate(self._targets)
+        outputs = self._task.join(self._outputs)
+        targets = None if self._targets[0] is None else self._task.join(self._targets)
         return Results(
             values=values,
             outputs=outputs,
             predictions=self._task.decide(outputs, targets),
             targets=targets,
-            metadata=concatenate(self._metadata) if self._metadata[0] else {},
+            metadata=self._task.join(self._metadata) if self._metadata[0] else {},
             seconds=self._seconds,
         )
 

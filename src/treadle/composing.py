@@ -23,6 +23,16 @@ def check_task(task: object) -> None:
         raise TypeError(f"Trainer: task is {type(task).__name__}; it must be a treadle.Task.{hint}")
 
 
+def check_evaluation(state: State) -> None:
+    """Raise a TypeError, before training, where there are data to evaluate and the task cannot."""
+    kind = type(state.task)
+    if state.evaluations and kind.eval_step is Task.eval_step and kind.compute_loss is Task.compute_loss:
+        raise TypeError(
+            f"there are data to evaluate ({', '.join(state.evaluations)}), and {kind.__name__} defines "
+            "neither compute_loss nor eval_step"
+        )
+
+
 def optimizers_of(task: Task) -> dict[str, Optimizer]:
     """The task's optimizers by name: those of an earlier fit while they still fit, or new ones.
 

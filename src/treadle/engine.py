@@ -29,6 +29,7 @@ class Engine:
         microbatch_size: split every batch into micro-batches of at most so many samples; None: as they come.
 
     Attributes:
+        is_last: whether the optimizer steps after the micro-batch under way.
         items: how many items the micro-batch under way has; after the last one, the items of the whole step.
     """
 
@@ -43,6 +44,7 @@ class Engine:
         self.precision = precision
         self.device = strategy.device
         self.items: Items = 1
+        self.is_last = True
         self.autocast = precision.autocast
         self.move = mover(strategy.device, non_blocking=strategy.device.type == "cuda")
         self.microbatch_size = microbatch_size
@@ -96,7 +98,8 @@ class Engine:
         last = len(window) - 1
         for position, batch in enumerate(window):
             self.items = items[position]
-            self.strategy.sync_gradients(position == last)
+            self.is_last = position == last
+            self.strategy.sync_gradients(self.is_last)
             yield self.move(batch), shares[position]
         self.items = total
 

@@ -16,8 +16,8 @@ fit
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import Any
 
@@ -40,7 +40,7 @@ def fit(state: State) -> None:
             for hook in hooks.on_fit_start:
                 hook(state)
             while state.goes_on():
-                train_epoch(state)
+                state.train_epoch(state)
             for hook in hooks.on_fit_end:
                 hook(state)
         except CancelFit as cancel:
@@ -63,7 +63,9 @@ def train_epoch(state: State) -> None:
     try:
         for hook in hooks.on_epoch_start:
             hook(state)
-        for window in _windows(state.train_batches.iterate(progress.epoch, start), state.accumulate):
+        batches = iter(state.train_batches.iterate(progress.epoch, start))
+        # Windows of `accumulate` batches, the last perhaps shorter; none is fetched before its step.
+        for window in iter(lambda: list(islice(batches, state.accumulate)), []):
             train_step(window, state)
             if state.stop_reason is not None or progress.step == state.max_steps:
                 break
@@ -80,8 +82,9 @@ def train_epoch(state: State) -> None:
         return
     _finish_epoch(state, complete or progress.batch == state.train_batches.length, began)
     if not cancelled:
-        for hook in hooks.on_epoch_end:
-            hook(state)
+        with suppress(CancelEpoch):
+            for hook in hooks.on_epoch_end:
+                hook(state)
 
 
 def train_step(window: Sequence[Any], state: State) -> None:
@@ -107,37 +110,44 @@ def train_step(window: Sequence[Any], state: State) -> None:
         results = _evaluate_all(state)
         state.run.append_steps([(name, progress.step, value) for name, value in results.items()])
     if not cancelled:
-        for hook in hooks.on_step_end:
-            hook(state)
+        try:
+            for hook in hooks.on_step_end:
+                hook(state)
+        except (CancelStep, CancelBatch):
+            pass
 
 
 def evaluate(state: State, batches: Batches, mode: str) -> dict[str, float]:
     """Loss and metrics over all batches, every sample once, weighted by items: {"val/loss": ...}.
 
-    The model is in eval mode without gradients, and the generators that training draws from are left
-    as they were.
+    The model is in eval mode, without gradients; the training's generators are left as they were.
     """
     hooks, engine, task = state.hooks, state.engine, state.task
     with state.looking(mode):
         state.metrics = counters(task.metrics, engine.device)
         state.eval_batches = batches.length
-        for hook in hooks.on_eval_start:
-            hook(state)
-        for batch in batches.look():
-            state.batch = engine.move(batch)
-            engine.items = task.num_items(state.batch)
-            for hook in hooks.on_eval_batch_start:
+        with suppress(CancelEpoch):  # what is counted by then is the result
+            for hook in hooks.on_eval_start:
                 hook(state)
-            with engine.autocast():
-                task.eval_step(state.batch, state)
-            for hook in hooks.on_eval_batch_end:
-                hook(state)
+            for batch in batches.look():
+                try:
+                    state.batch = engine.move(batch)
+                    engine.items = task.num_items(state.batch)
+                    for hook in hooks.on_eval_batch_start:
+                        hook(state)
+                    with engine.autocast():
+                        task.eval_step(state.batch, state)
+                    for hook in hooks.on_eval_batch_end:
+                        hook(state)
+                except (CancelBatch, CancelStep):
+                    continue
         state.values.flush()
         results = state.values.means() | read_counters(state.metrics, mode)
         state.results.update(results)
         state.latest.update(results)
-        for hook in hooks.on_eval_end:
-            hook(state)
+        with suppress(CancelEpoch):
+            for hook in hooks.on_eval_end:
+                hook(state)
     return results
 
 
@@ -164,14 +174,8 @@ def predict(state: State, batches: Batches) -> list[Any]:
 
 
 def _evaluate_all(state: State) -> dict[str, float]:
-    looks = (evaluate(state, batches, mode) for mode, batches in state.evaluations.items())
+    looks = [evaluate(state, batches, mode) for mode, batches in state.evaluations.items()]
     return {name: value for results in looks for name, value in results.items()}
-
-
-def _windows(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of `size` batches; the last may be shorter. Fetches no batch before its step."""
-    while window := list(islice(batches, size)):
-        yield window
 
 
 def _finish_epoch(state: State, complete: bool, began: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,6 +48,12 @@ def fit(
     Raises:
         ValueError, TypeError: an argument is out of range or of another kind; nothing is trained then.
     """
+    known = inspect.signature(Trainer).parameters
+    for name in trainer:
+        if name not in known or name == "max_steps":
+            close = difflib.get_close_matches(name, [*known, *inspect.signature(fit).parameters], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"treadle.fit: there is no argument {name!r}{hint}")
     task = SupervisedTask(model, loss, optimizer, lr, scheduler, metrics)
     runner = Trainer(max_epochs=epochs, **trainer)
     train = as_source(train, batch_size=batch_size, shuffle=True, name="train")

@@ -38,7 +38,8 @@ class Origin:
     @property
     def seed(self) -> int | None:
         """The seed the run was started with, where that is recorded."""
-        seed = self.run.environment.get("seed") if self.run is not None else None
+        known = self.contents or (self.run.environment if self.run is not None else {})
+        seed = known.get("seed")
         return int(seed) if seed is not None else None
 
 

@@ -66,10 +66,12 @@ class State:
         eval_batches: batches of the evaluation under way, None where unknown.
         train_batches, evaluations: the opened data; those to evaluate on by name, "val" first.
         turn: turns a window of micro-batches into an optimizer step; `task.train_step`, as a rule.
+        train_epoch: turns the data once; `loops.train_epoch`, as a rule.
         optimizers, schedules: by name.
         log_every: when values are read from the device.
         eval_steps, eval_epochs: when the run is evaluated, between steps and after epochs.
         seconds_looking: what the epoch under way has spent on evaluations.
+        seed: what everything random in the run follows from.
         is_main: whether this process is the one that prints and writes.
     """
 
@@ -99,11 +101,13 @@ class State:
     train_batches: Any = None
     evaluations: dict[str, Any] = field(default_factory=dict)
     turn: Any = None
+    train_epoch: Any = None
     optimizers: dict[str, Optimizer] = field(default_factory=dict)
     schedules: dict[str, Any] = field(default_factory=dict)
     log_every: Every = field(default_factory=lambda: Every(steps=50, seconds=1.0))
     eval_steps: Every | None = None
     eval_epochs: Every | None = field(default_factory=lambda: Every(epochs=1))
+    seed: int = 0
     is_main: bool = True
     seconds_looking: float = 0.0
     values: MetricLog = field(default_factory=lambda: MetricLog("train"))

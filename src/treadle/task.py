@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from treadle import class_path
-from treadle.data import batch_items
+from treadle.data import batch_items, concatenate
 from treadle.engine import Share
 from treadle.events import CancelBatch
 from treadle.metrics import Metric, as_metric
@@ -94,6 +94,10 @@ class Task(nn.Module):
         if outputs.ndim > 1 and outputs.shape[1] > 1 and outputs.ndim == targets.ndim + 1:
             return outputs.argmax(dim=1)
         return (outputs > 0).reshape(targets.shape).to(targets.dtype)
+
+    def join(self, batches: list[Any]) -> Any:
+        """All batches' outputs (targets, metadata, ...) as one, in order: concatenated, by default."""
+        return concatenate(batches)
 
     def metadata(self, batch: Any) -> Mapping[str, Any]:
         """What else to keep of each sample in `Trainer.results`, by name; nothing by default."""
@@ -237,6 +241,9 @@ class SupervisedTask(Task):
         self.loss_weights = _checked_weights(loss_weights, self.loss)
         self.metrics = {name: as_metric(metric, name) for name, metric in _named_metrics(metrics).items()}
         self._optimizer = _optimizer_factory(optimizer, lr)
+        if scheduler is not None and getattr(scheduler, "optimizer", None) is optimizer:
+            given = scheduler  # built already, for this very optimizer
+            scheduler = Schedule(lambda _: given)
         self._schedule = None if scheduler is None else as_schedule(scheduler)
 
     def configure_optimizers(self) -> Optimizer:

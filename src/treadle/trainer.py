@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import default_collate
 
 from treadle import loops, rng
-from treadle.callbacks import Checkpoints, Summary, progress_bar
+from treadle.callbacks import Checkpoints, Summary, Trial, progress_bar
 from treadle.checkpoint import weights_sha256
 from treadle.checkpoint.contents import restore
 from treadle.collecting import Cache, Collector, Results
-from treadle.composing import check_task, optimizers_of, schedules_of, set_horizon
-from treadle.data import Batches, Source, as_source, concatenate, map_tree
+from treadle.composing import check_evaluation, check_task, optimizers_of, schedules_of, set_horizon
+from treadle.data import Batches, Source, as_source, map_tree
 from treadle.engine import Clip, Engine, GradientClip
 from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks
 from treadle.fitting import Fitting
@@ -53,7 +53,9 @@ class Trainer:
             goes to run_dir-2, and so on. None keeps the record in memory only.
         checkpoint: a `Checkpoints`, True for its defaults, None or False for none.
         callbacks: what happens around the math.
-        progress: whether to show the run while it goes on, and the table of parameters before it.
+        progress: whether to show the run while it goes on, and the table of parameters before it; a number
+            says how many epochs there are to a row of results.
+        trial: try a few batches of everything before the run, without a trace: see `callbacks.Trial`.
         log_every: how many steps between two readings of logged values from the device (a second at most).
         eval_every: when the validation data are evaluated: an `Every`, or None for never.
 
@@ -78,7 +80,8 @@ class Trainer:
         run_dir: str | Path | None = "runs/run",
         checkpoint: Checkpoints | bool | None = True,
         callbacks: Iterable[Callback] = (),
-        progress: bool = True,
+        progress: bool | int = True,
+        trial: bool = False,
         log_every: int = 50,
         eval_every: Every | None = Every(epochs=1),  # noqa: B008 - read, never changed
     ) -> None:
@@ -90,6 +93,8 @@ class Trainer:
         if microbatch_size != "auto":
             _check_number("microbatch_size", microbatch_size, at_least=1, optional=True)
         _check_number("log_every", log_every, at_least=1)
+        if not isinstance(progress, bool):
+            _check_number("progress", progress, at_least=1)
         _check_number("seed", seed, at_least=0, optional=True)
         if eval_every is not None and not isinstance(eval_every, Every):
             raise TypeError(
@@ -111,6 +116,7 @@ class Trainer:
         self.checkpoint = Checkpoints() if checkpoint is True else checkpoint or None
         self.callbacks: list[Callback] = list(callbacks)
         self.progress = progress
+        self.trial = trial
         self.log_every = log_every
         self.eval_every = eval_every
         self._cache = Cache()
@@ -122,7 +128,7 @@ class Trainer:
 
     def replace(self, **changes: Any) -> Trainer:
         """A trainer like this one, its subscribed functions included, with some arguments changed."""
-        return Trainer(**{**self._arguments, "callbacks": self.callbacks, **changes})
+        return type(self)(**{**self._arguments, "callbacks": self.callbacks, **changes})
 
     def on(self, event: str, every: Every | None = None, order: float = 0.0) -> Callable[[Hook], Hook]:
         """Subscribe a plain function of the state to an event: ``@trainer.on("step_end", Every(steps=100))``.
@@ -177,7 +183,8 @@ class Trainer:
             tests = state.evaluations.pop("test", None)
             stack.enter_context(recorded(state))
             stack.enter_context(interruptible(state))
-            state.run.update(preparation_seconds=time.perf_counter() - began)
+            names = [callback.name for callback in state.hooks.callbacks]
+            state.run.update(preparation_seconds=time.perf_counter() - began, callbacks=names)
             loops.fit(state)
             if tests is not None and not state.interrupted:
                 results = loops.evaluate(state, tests, "test")
@@ -188,6 +195,10 @@ class Trainer:
             raise Interrupted(state.run)
         run: Run = state.run
         return run
+
+    def train_epoch(self, state: State) -> None:
+        """One pass over the training data and what follows it; override it to act around an epoch."""
+        loops.train_epoch(state)
 
     def evaluate(self, task: Task, data: Any, name: str = "test") -> dict[str, float]:
         """Loss and metrics over all of `data`, weighted by items: {"test/loss": ..., ...}."""
@@ -213,7 +224,7 @@ class Trainer:
     def predict(self, task: Task, data: Any) -> Any:
         """Predictions for all of `data` in its order, on the CPU, as one tensor or tree of tensors."""
         with self._looking(task, data, "predict") as (state, batches):
-            return concatenate(loops.predict(state, batches))
+            return task.join(loops.predict(state, batches))
 
     def predict_sample(self, task: Task, sample: Any) -> Any:
         """The prediction for one sample, given as the data set would give it, without a batch dimension."""
@@ -301,7 +312,11 @@ class Trainer:
             eval_steps=self.eval_every if self.eval_every and self.eval_every.steps and evaluations else None,
             eval_epochs=self.eval_every,
             metrics=counters(task.metrics, engine.device),
+            seed=seed,
         )
+        own_epoch = type(self).train_epoch is not Trainer.train_epoch
+        state.train_epoch = self.train_epoch if own_epoch else loops.train_epoch
+        check_evaluation(state)
         set_horizon(state)
         state.schedules = schedules_of(task, state)
         own_zero_grad = type(task).zero_grad is not Task.zero_grad
@@ -330,8 +345,10 @@ class Trainer:
         return state
 
     def _own_callbacks(self) -> list[Callback]:
-        shown: list[Callback] = [Summary(shapes=not self.compile), progress_bar()] if self.progress else []
-        return shown if self.checkpoint is None else [*shown, self.checkpoint]
+        own: list[Callback] = [Trial()] if self.trial else []
+        if self.progress:
+            own += [Summary(shapes=not self.compile), progress_bar(every=int(self.progress))]
+        return own if self.checkpoint is None else [*own, self.checkpoint]
 
 
 @contextmanager

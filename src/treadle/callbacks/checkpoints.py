@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from treadle.checkpoint import BackgroundWriter, Writer, snapshot
+from treadle.checkpoint import BackgroundWriter, CheckpointError, Commit, Writer, snapshot
 from treadle.checkpoint.contents import capture
 from treadle.events import Callback, Every
 from treadle.state import State
@@ -23,9 +26,17 @@ class Checkpoints(Callback):
         monitor: the name of a result, such as "val/accuracy"; default "val/loss" where there is one.
         mode: "min" or "max": which way `monitor` is better.
         background: write on a thread, from copies, while training goes on.
+        on_error: what a save that fails (a full disk, one that errs) does to the run. "raise" stops it: it
+            can be resumed from the checkpoint before. "warn" says so, records the event "checkpoint failed",
+            and trains on; the next save tries again. The checkpoint before is never at risk. A record that
+            cannot be written always stops the run, since what it misses could not be made up for.
+        after_save: called with a `Commit` (path, step, score) after each save, on the thread that writes: to
+            copy it elsewhere, say.
 
     Raises:
-        ValueError: a number is out of range or `mode` is neither.
+        ValueError: a number is out of range, or `mode` or `on_error` is none of its values.
+        CheckpointError: while training: a save failed, with `on_error="raise"`; in the background, the
+            save after it says so.
     """
 
     order = 1000.0
@@ -38,6 +49,8 @@ class Checkpoints(Callback):
         monitor: str = "val/loss",
         mode: str = "min",
         background: bool = True,
+        on_error: str = "raise",
+        after_save: Callable[[Commit], None] | None = None,
     ) -> None:
         if every is not None and not isinstance(every, Every):
             raise TypeError(
@@ -51,18 +64,23 @@ class Checkpoints(Callback):
             raise ValueError(f"Checkpoints: keep_best is {keep_best}; it must not be negative")
         if mode not in ("min", "max"):
             raise ValueError(f"Checkpoints: mode is {mode!r}; allowed are 'min' and 'max'")
+        if on_error not in ("raise", "warn"):
+            raise ValueError(f"Checkpoints: on_error is {on_error!r}; allowed are 'raise' and 'warn'")
         self.every = every or Every(epochs=1, seconds=600)
         self.keep_last = keep_last
         self.keep_best = keep_best
         self.monitor = monitor
         self.mode = mode
         self.background = background
+        self.on_error = on_error
         self._writer: Writer | None = None
+        self.after_save = after_save
         self._saved: tuple[Any, ...] | None = None
+        self._scored: tuple[int, float] | None = None
 
     def on_fit_start(self, state: State) -> None:
         """Open the folder of the run; without one there is nothing to do."""
-        self._saved = None
+        self._saved = self._scored = None
         if state.run.path is not None and state.is_main:
             kind = BackgroundWriter if self.background else Writer
             self._writer = kind(
@@ -70,37 +88,75 @@ class Checkpoints(Callback):
                 keep_last=self.keep_last,
                 keep_best=self.keep_best,
                 mode=self.mode,
+                on_commit=self.after_save,
             )
+
+    def on_eval_end(self, state: State) -> None:
+        """Remember the score of the weights as they are at this step."""
+        if self.monitor.startswith(f"{state.mode}/") and self.monitor in state.results:
+            self._scored = (state.progress.step, state.results[self.monitor])
 
     def on_step_end(self, state: State) -> None:
         """Save in the middle of an epoch where it is due."""
         if self.every.at_step(state.progress.step):
-            self.save(state, score=None)
+            self.save(state)
 
     def on_epoch_end(self, state: State) -> None:
-        """Save after an epoch where it is due."""
-        if self.every.at_epoch(state.progress.epoch):
-            self.save(state, score=state.results.get(self.monitor))
+        """Save after an epoch where it is due; saves by steps alone also keep what has just been scored."""
+        if self.monitor.startswith("train/") and self.monitor in state.results:
+            self._scored = (state.progress.step, state.results[self.monitor])
+        by_steps = self.every.epochs is None and self.keep_best > 0 and self._score(state) is not None
+        if self.every.at_epoch(state.progress.epoch) or by_steps:
+            self.save(state)
 
     def on_fit_end(self, state: State) -> None:
         """Save the end of the run, unless it is saved already."""
-        self.save(state, score=None)
+        self.save(state)
         if self._writer is not None:
-            self._writer.wait()
+            with self._tolerant(state):
+                self._writer.wait()
 
     def on_cleanup(self, state: State) -> None:
-        """Finish what is being written."""
+        """Save the end of a run that was cancelled too; finish what is being written."""
         if self._writer is not None:
+            if state.exception is None:
+                self.save(state)
             writer, self._writer = self._writer, None
-            writer.close()
+            try:
+                with self._tolerant(state):
+                    writer.close()
+            except CheckpointError as error:
+                if state.exception is None:
+                    raise
+                state.exception.add_note(f"treadle: besides, {error}")  # and what ended the run stays last
 
-    def save(self, state: State, score: float | None) -> None:
-        """Save the run as it stands at this boundary, once."""
+    def save(self, state: State) -> None:
+        """Save the run as it stands at this boundary, once, with the score of these weights."""
         place = (state.progress.step, state.progress.epoch)
         if self._writer is None or place == self._saved:
             return
         # The record must hold every value up to a checkpoint before the checkpoint can be resumed from.
         state.flush()
         state.run.flush()
-        self._writer.save(state.progress.step, snapshot(capture(state)), score=score)
-        self._saved = place
+        with self._tolerant(state):
+            self._writer.wait()
+        with self._tolerant(state):
+            self._saved = place
+            self._writer.save(state.progress.step, snapshot(capture(state)), score=self._score(state))
+
+    def _score(self, state: State) -> float | None:
+        if self._scored is None or self._scored[0] != state.progress.step:
+            return None
+        return self._scored[1]
+
+    @contextmanager
+    def _tolerant(self, state: State) -> Iterator[None]:
+        """What is written in here may fail, and the run go on without it."""
+        try:
+            yield
+        except CheckpointError as error:
+            self._saved = None
+            if self.on_error == "raise":
+                raise
+            warnings.warn(f"{error}; training goes on", stacklevel=4)
+            state.run.event("checkpoint failed", state.progress.step, reason=str(error))

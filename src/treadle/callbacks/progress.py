@@ -26,8 +26,19 @@ if TYPE_CHECKING:
     from treadle.state import State
 
 
-def progress_bar(console: Console | None = None) -> Progress:
-    """The display that fits where the output goes: a terminal, a notebook, or anything else (plain lines)."""
+def progress_bar(console: Console | None = None, every: int = 1) -> Progress:
+    """The display that fits where the output goes: a terminal, a notebook, or anything else (plain lines).
+
+    Args:
+        console: where to print; rich's own if left out.
+        every: how many epochs to a row of results; the last epoch always has one.
+    """
+    display = _display_for(console)
+    display.every = every
+    return display
+
+
+def _display_for(console: Console | None) -> Progress:
     from rich import get_console
 
     console = console or get_console()
@@ -53,6 +64,9 @@ class Progress(Callback):
     """
 
     order = 100.0
+
+    every: int = 1
+    """How many epochs to a row of results; the last epoch always has one."""
 
     seconds: float = 30.0
     """How long nothing is printed inside an epoch or an evaluation."""
@@ -90,7 +104,10 @@ class Progress(Callback):
     def on_epoch_end(self, state: State) -> None:
         """Show the results of the epoch and of its evaluations."""
         if self._pace is not None:
-            self.epoch_done(state, self._pace, self._taken())
+            evaluated = self._taken()
+            last = state.stop_reason is not None or state.progress.epoch == state.max_epochs
+            if last or state.progress.epoch % self.every == 0:
+                self.epoch_done(state, self._pace, evaluated)
             self._pace.pause()
 
     def on_eval_start(self, state: State) -> None:

@@ -26,6 +26,9 @@ def capture(state: State) -> dict[str, Any]:
         "metrics": {name: metric.state_dict() for name, metric in state.metrics.items()},
         "results": dict(state.results),
         "recorded": state.run.counts(),
+        # Cleared at every boundary, unless the task's own zero_grad keeps something of them.
+        "gradients": {n: p.grad for n, p in state.task.named_parameters() if p.grad is not None},
+        "seed": state.seed,
         "rng": rng.capture(),
     }
 
@@ -58,6 +61,9 @@ def restore(state: State, contents: dict[str, Any]) -> None:
             metric.load_state_dict(contents["metrics"][name])
     state.results = dict(contents["results"])
     state.latest = dict(contents["results"])
+    for name, parameter in state.task.named_parameters():
+        if name in contents["gradients"]:
+            parameter.grad = contents["gradients"][name].to(parameter.device)
     rng.restore(contents["rng"])
 
 

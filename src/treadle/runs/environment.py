@@ -29,8 +29,15 @@ def collect_environment(folder: Path | str | None = None) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "versions": {name: _version(name) for name in PACKAGES},
         "command": list(sys.argv),
-        "git": git.describe(Path.cwd() if folder is None else Path(folder)),
+        "git": _git(folder),
     }
+
+
+def _git(folder: Path | str | None) -> dict[str, Any] | None:
+    try:
+        return git.describe(Path.cwd() if folder is None else Path(folder))
+    except FileNotFoundError:  # the current folder was deleted
+        return None
 
 
 def _version(name: str) -> str | None:
