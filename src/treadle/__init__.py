@@ -10,8 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from treadle import callbacks, data, metrics
+    from treadle import callbacks, data, finders, interop, metrics, schedules, scores
+    from treadle.alternating_task import AlternatingTask
     from treadle.callbacks import Checkpoints
+    from treadle.closure_task import ClosureTask, SupervisedClosureTask
+    from treadle.collecting import Results
     from treadle.data import Batches, Loader, Source
     from treadle.engine import Engine, gradient_norm
     from treadle.events import (
@@ -23,8 +26,11 @@ if TYPE_CHECKING:
         Every,
         Hooks,
     )
+    from treadle.finders import find_batch_size, find_learning_rate
+    from treadle.loading import load_model
     from treadle.precision import Precision
     from treadle.quick import fit
+    from treadle.replaying import replay
     from treadle.rng import seed_all
     from treadle.runs import Run, RunError
     from treadle.schedules import Schedule
@@ -37,16 +43,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "alternating_task": ("AlternatingTask",),
     "callbacks": ("Checkpoints",),
+    "closure_task": ("ClosureTask", "SupervisedClosureTask"),
+    "collecting": ("Results",),
     "data": ("Batches", "Loader", "Source"),
     "engine": ("Engine", "gradient_norm"),
     "events": ("Callback", "CancelBatch", "CancelEpoch", "CancelFit", "CancelStep", "Every", "Hooks"),
+    "finders": ("find_batch_size", "find_learning_rate"),
+    "interop": (),
+    "loading": ("load_model",),
     "metrics": (),
     "precision": ("Precision",),
     "quick": ("fit",),
+    "replaying": ("replay",),
     "rng": ("seed_all",),
     "runs": ("Run", "RunError"),
     "schedules": ("Schedule",),
+    "scores": (),
     "signals": ("Interrupted",),
     "state": ("Progress", "State"),
     "strategies": ("Strategy",),
@@ -56,6 +70,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AlternatingTask",
     "Batches",
     "Callback",
     "CancelBatch",
@@ -63,6 +78,7 @@ __all__ = [
     "CancelFit",
     "CancelStep",
     "Checkpoints",
+    "ClosureTask",
     "Engine",
     "Every",
     "Hooks",
@@ -70,21 +86,31 @@ __all__ = [
     "Loader",
     "Precision",
     "Progress",
+    "Results",
     "Run",
     "RunError",
     "Schedule",
     "Source",
     "State",
     "Strategy",
+    "SupervisedClosureTask",
     "SupervisedTask",
     "Task",
     "Trainer",
     "__version__",
     "callbacks",
     "data",
+    "find_batch_size",
+    "find_learning_rate",
+    "finders",
     "fit",
     "gradient_norm",
+    "interop",
+    "load_model",
     "metrics",
+    "replay",
+    "schedules",
+    "scores",
     "seed_all",
 ]
 

@@ -7,7 +7,7 @@ from treadle.data.idx import read_idx
 from treadle.data.loader import Loader
 from treadle.data.order import Order, sample_seed
 from treadle.data.source import Batches, Source, num_batches
-from treadle.data.sources import as_source
+from treadle.data.sources import as_source, loaders
 
 __all__ = [
     "Batches",
@@ -20,6 +20,7 @@ __all__ = [
     "as_source",
     "batch_items",
     "concatenate",
+    "loaders",
     "map_tree",
     "move",
     "mover",

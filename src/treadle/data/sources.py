@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -10,6 +11,24 @@ from treadle.data.given import GivenLoader
 from treadle.data.loader import Loader
 from treadle.data.source import Source
 from treadle.data.stream import is_stream
+
+
+def loaders(splits: Mapping[str, Any], batch_size: int, **options: Any) -> dict[str, Loader]:
+    """A `Loader` for each split of a data set, such as a Hugging Face dataset dictionary.
+
+    The split "train" is shuffled; the others, which need no gradients, get batches twice as large.
+
+    Args:
+        splits: data by name.
+        batch_size: samples in a batch of "train".
+        **options: further arguments of `Loader`, for all of them.
+    """
+    return {
+        name: Loader(data, batch_size, shuffle=not is_stream(data), **options)
+        if name == "train"
+        else Loader(data, 2 * batch_size, **options)
+        for name, data in splits.items()
+    }
 
 
 def as_source(data: Any, *, batch_size: int, shuffle: bool = False, name: str = "train") -> Source:
