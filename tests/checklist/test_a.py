@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 import treadle
-from treadle.callbacks import FunctionEvery, Progress
+from treadle.callbacks import Progress
 from treadle.cli.main import main
 from treadle.metrics import F1, Accuracy, MeanSquaredError
 
@@ -43,6 +43,10 @@ def test_A1_objects_and_configurations_train_alike(make_model, make_trainer, dat
         "scheduler": treadle.Schedule(partial(StepLR, step_size=1)),
     }
     of_objects = make_trainer().fit(treadle.SupervisedTask(model, **objects), data)
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    bound = treadle.SupervisedTask(model, nn.CrossEntropyLoss(), optimizer, scheduler=StepLR(optimizer, 1))
+    assert make_trainer().fit(bound, data).weights_sha256 == of_objects.weights_sha256
     of_words = make_trainer().fit(treadle.SupervisedTask(make_model(), **CONFIGURED), data)
     assert of_objects.weights_sha256 == of_words.weights_sha256
     assert of_words.history["learning_rate"] == pytest.approx([0.1, 0.01])
@@ -95,9 +99,11 @@ def test_A2_evaluation_display_and_device_are_chosen(make_task, data, capsys) ->
 
 
 def test_A2_a_line_every_n_epochs(make_task, make_trainer, data, capsys) -> None:
-    line = FunctionEvery(lambda state: print("epoch", state.progress.epoch), treadle.Every(epochs=2))
-    make_trainer(max_epochs=5, callbacks=[line]).fit(make_task(), data)
-    assert capsys.readouterr().out.split() == ["epoch", "2", "epoch", "4"]
+    make_trainer(max_epochs=5, progress=2).fit(make_task(), data)
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[1] for line in lines if line.startswith("epoch ")]
+    assert shown[:2] == ["2/5", "4/5"]
+    assert "1/5" not in shown
 
 
 def test_A3_what_a_batch_is(make_task, make_trainer, data) -> None:

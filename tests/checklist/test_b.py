@@ -195,6 +195,20 @@ def test_B3_every_level_of_the_task_is_overridden_with_super(make_task, make_tra
     assert runs[0].weights_sha256 == runs[1].weights_sha256
 
 
+def test_B3_the_epoch_is_overridden_with_super(make_task, make_trainer, data) -> None:
+    said: list[str] = []
+
+    class Own(treadle.Trainer):
+        def train_epoch(self, state: treadle.State) -> None:
+            said.append(f"before {state.progress.epoch}")
+            super().train_epoch(state)
+            said.append(f"after {state.progress.epoch}")
+
+    run = Own(max_epochs=2, run_dir=None, progress=False, seed=0).fit(make_task(), data, data)
+    assert said == ["before 0", "after 1", "before 1", "after 2"]
+    assert run.weights_sha256 == make_trainer().fit(make_task(), data).weights_sha256
+
+
 def test_B3_the_whole_algorithm_is_overridden_with_super(make_task, data) -> None:
     class Twice(treadle.Trainer):
         def fit(self, task: Any, *args: Any, **kwargs: Any) -> treadle.Run:
