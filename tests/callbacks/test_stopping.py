@@ -81,6 +81,15 @@ def test_a_callback_used_for_two_fits_begins_anew(fit: Callable[..., Any]) -> No
     assert fit([Script([1.0, 0.5, 0.5]), stopping])[0].epoch == 3
 
 
+def test_an_evaluation_outside_of_a_fit_is_not_watched(fit: Callable[..., Any]) -> None:
+    stopping = EarlyStopping("val/loss", patience=9)
+    _, task = fit([stopping])
+    kept = stopping.state_dict()
+    trainer = treadle.Trainer(max_epochs=1, callbacks=[stopping], progress=False, device="cpu")
+    trainer.evaluate(task, (torch.randn(6, 5) * 9, torch.arange(6) % 3), name="val")
+    assert stopping.state_dict() == kept
+
+
 def test_evaluations_between_epochs_count_once_each(fit: Callable[..., Any]) -> None:
     """Steps 2, 4 (also the epoch's end, evaluated twice), 6: the third value in a row stops at step 6."""
     script = Script([1.0, 2.0, 0.1, 2.0, 2.0])
@@ -218,6 +227,9 @@ def test_identical_predictions_stop_the_fit(fit: Callable[..., Any]) -> None:
     run, _ = fit([IdenticalPredictions()], task=task)
     assert run.epoch == 1
     assert run.reason == "all 13 predictions of the evaluation 'val' are the same (IdenticalPredictions)"
+    asked = []
+    fit([IdenticalPredictions(predictions=lambda output: asked.append(output) or output)], max_epochs=1)
+    assert len(asked) == 3  # the batches of the evaluation, none of training
     # The scores themselves differ, so with these as the predictions nothing has collapsed.
     assert fit([IdenticalPredictions(predictions=lambda output: output)], task=task)[0].epoch == 3
     spread = IdenticalPredictions(predictions=lambda output: output, tolerance=0.1)

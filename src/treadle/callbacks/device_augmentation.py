@@ -58,8 +58,7 @@ class DeviceAugmentation(Callback):
     def on_fit_start(self, state: State) -> None:
         """Learn the seed."""
         if state.progress.step == 0 or self._seed is None:
-            run_seed = state.run.environment.get("seed")
-            self._seed = self._given if self._given is not None else int(run_seed or 0)
+            self._seed = state.seed if self._given is None else self._given
 
     def on_step_start(self, state: State) -> None:
         """Count micro-batches from the beginning."""

@@ -76,6 +76,10 @@ class Monitor(Callback):
         if not self._evaluated:
             self._look(state)
 
+    def on_cleanup(self, state: State) -> None:
+        """What is evaluated outside of a fit is not watched."""
+        self._evaluated = False
+
     def _look(self, state: State) -> None:
         if self.monitor not in state.results:
             known = ", ".join(sorted(state.results)) or "none yet"
