@@ -6,6 +6,7 @@ same step again, and the run's end.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -145,13 +146,17 @@ def die_at_every_system_call(stage: Stage, names: tuple[str, ...], stride: int =
 
 def _trace(pid: int, inject: str, names: str, log: Path) -> subprocess.Popen[bytes]:
     """Attach strace to a stopped process and let it go on."""
+    _until(pid, "State:\tT")  # it has stopped itself
     command = ["strace", "-f", "-q", "-o", str(log), "-p", str(pid), "-e", f"trace={names}"]
     command += [] if inject == "inject=none" else ["-e", inject]
     tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while "TracerPid:\t0" in Path(f"/proc/{pid}/status").read_text():
-        assert tracer.poll() is None, "strace cannot attach"
-        assert time.monotonic() < deadline, "strace does not attach"
-        time.sleep(0.002)
-    subprocess.run(["kill", "-CONT", str(pid)], check=True)
+    _until(pid, f"TracerPid:\t{tracer.pid}\n")
+    os.kill(pid, signal.SIGCONT)
     return tracer
+
+
+def _until(pid: int, line: str) -> None:
+    deadline = time.monotonic() + 30
+    while line not in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline, f"process {pid} never had {line!r}"
+        time.sleep(0.002)

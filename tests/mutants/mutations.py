@@ -1,0 +1,334 @@
+"""Ways to break Treadle that its tests must notice: a text in a file, what to put there, and which tests.
+
+A mutation must apply exactly once; where the code has moved on, the runner says so and the list follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RESUME = "tests/exact/test_resume.py"
+EVERY_STEP = f"{RESUME}::test_resume_at_every_step[0]"
+PRECISION = f"{RESUME}::test_resume_in_reduced_precision[fp16]"
+GENERATORS = "tests/exact/test_generators.py"
+EPOCH_END = "tests/exact/test_epoch_end.py"
+KILL = "tests/checkpoint/test_kill.py"
+SYNCED = f"{KILL}::test_everything_is_synced_before_the_commit_and_the_commit_after"
+ACCUMULATION = "tests/exact/test_accumulation.py"
+DEATHS = "tests/crash/test_deaths.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """What is broken, where, and the tests that must fail for it (any one of them is enough)."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "skip one batch at resume",
+        "loops.py",
+        "state.train_batches.iterate(progress.epoch, start)",
+        "state.train_batches.iterate(progress.epoch, start + (1 if start else 0))",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "repeat one batch at resume",
+        "loops.py",
+        "state.train_batches.iterate(progress.epoch, start)",
+        "state.train_batches.iterate(progress.epoch, max(start - 1, 0))",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "forget the loss scaler",
+        "checkpoint/contents.py",
+        '    state.engine.precision.load_state_dict(contents["precision"])\n',
+        "",
+        (PRECISION,),
+    ),
+    Mutation(
+        "forget Python's generator",
+        "rng.py",
+        'random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))',
+        "assert python",
+        (GENERATORS,),
+    ),
+    Mutation(
+        "forget NumPy's generator",
+        "rng.py",
+        "    np.random.set_state(\n",
+        "    tuple(\n",
+        (GENERATORS,),
+    ),
+    Mutation(
+        "forget torch's generator",
+        "rng.py",
+        '    torch.set_rng_state(state["torch"])\n',
+        "",
+        (EVERY_STEP, GENERATORS),
+    ),
+    Mutation(
+        "forget the metrics of the epoch under way",
+        "checkpoint/contents.py",
+        'metric.load_state_dict(contents["metrics"][name])',
+        "pass",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "forget the averages of the epoch under way",
+        "checkpoint/contents.py",
+        '    state.values.load_state_dict(contents["values"])\n',
+        "",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "forget the schedules",
+        "checkpoint/contents.py",
+        'schedule.load_state_dict(contents["schedules"][name])',
+        "pass",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "forget the optimizers' state",
+        "checkpoint/contents.py",
+        'optimizer.load_state_dict(contents["optimizers"][name])',
+        "pass",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "forget the callbacks' state",
+        "checkpoint/contents.py",
+        '    state.hooks.load_state_dict(contents["callbacks"])\n',
+        "",
+        ("tests/crash/test_chain.py::test_killed_again_and_again_it_ends_the_same[bf16]",),
+    ),
+    Mutation(
+        "forget where a stream stands",
+        "checkpoint/contents.py",
+        '    state.train_batches.load_state_dict(contents["batches"])\n',
+        "",
+        (f"{RESUME}::test_resume_with_a_plain_dataloader",),
+    ),
+    Mutation(
+        "forget gradients that the task keeps",
+        "checkpoint/contents.py",
+        'parameter.grad = contents["gradients"][name].to(parameter.device)',
+        "pass",
+        ("tests/exact/test_boundaries.py",),
+    ),
+    Mutation(
+        "forget the step that an epoch's end belongs to",
+        "checkpoint/contents.py",
+        "    state.current_step = state.progress.step  #",
+        "    #",
+        (
+            "tests/crash/test_chain.py::test_killed_again_and_again_it_ends_the_same[plain]",
+            "tests/exact/test_epoch_end.py",
+        ),
+    ),
+    Mutation(
+        "save in the midst of a step",
+        "callbacks/checkpoints.py",
+        "    def on_step_end(self, state: State) -> None:",
+        "    def on_after_optimizer_step(self, state: State) -> None:",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "count a step after its hooks",
+        "loops.py",
+        "    progress.batch += len(window)\n",
+        "    progress.batch += 1\n",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "do not sync a file before the rename",
+        "checkpoint/files.py",
+        "            _write_all(descriptor, block)\n        os.fsync(descriptor)\n",
+        "            _write_all(descriptor, block)\n",
+        (SYNCED,),
+    ),
+    Mutation(
+        "do not sync the folder before the rename",
+        "checkpoint/layout.py",
+        "    files.write_file(folder / MANIFEST, [manifest.to_bytes()])\n    files.sync_folder(folder)\n",
+        "    files.write_file(folder / MANIFEST, [manifest.to_bytes()])\n",
+        (SYNCED,),
+    ),
+    Mutation(
+        "do not sync the rename",
+        "checkpoint/commit.py",
+        "    files.sync_folder(final.parent)\n    if aside is not None:\n",
+        "    if aside is not None:\n",
+        (SYNCED,),
+    ),
+    Mutation(
+        "rename before the files are written",
+        "checkpoint/commit.py",
+        "                write_parts(temporary, parts, step, score)\n"
+        "                _commit(temporary, final, step)\n",
+        "                _commit(temporary, final, step)\n"
+        "                write_parts(final, parts, step, score)\n",
+        (KILL,),
+    ),
+    Mutation(
+        "remove the old one of a step before the new one is there",
+        "checkpoint/commit.py",
+        "        files.rename(final, aside)\n    try:",
+        "        files.remove_tree(final)\n    try:",
+        (KILL,),
+    ),
+    Mutation(
+        "retention before the commit",
+        "checkpoint/writer.py",
+        "        path = write(self.folder, step, contents, score)\n",
+        "        if self.keep_last is not None:\n"
+        "            discard(self.folder, self._superseded(step, self.keep_last))\n"
+        "        path = write(self.folder, step, contents, score)\n",
+        ("tests/checkpoint/test_writer.py", KILL),
+    ),
+    Mutation(
+        "retention forgets the best",
+        "checkpoint/writer.py",
+        "        kept |= {step for _, step in ranked[: self.keep_best]}\n",
+        "",
+        ("tests/checkpoint/test_writer.py",),
+    ),
+    Mutation(
+        "background saving without a copy",
+        "checkpoint/snapshot.py",
+        '        copies[known] = (tensor, tensor.to("cpu", copy=True))\n',
+        "        copies[known] = (tensor, tensor)\n",
+        ("tests/checkpoint/test_writer.py",),
+    ),
+    Mutation(
+        "do not compare hashes",
+        "checkpoint/layout.py",
+        "    if digest.hexdigest() != expected:",
+        "    if False:",
+        ("tests/checkpoint/test_layout.py",),
+    ),
+    Mutation(
+        "take a checkpoint for that of another step",
+        "checkpoint/commit.py",
+        "            _check_step(path, step)\n",
+        "",
+        ("tests/checkpoint/test_layout.py",),
+    ),
+    Mutation(
+        "drop the last values before a save",
+        "callbacks/checkpoints.py",
+        "        state.flush()\n        state.run.flush()\n",
+        "        state.run.flush()\n",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "do not sync the record before a save",
+        "callbacks/checkpoints.py",
+        "        state.flush()\n        state.run.flush()\n",
+        "        state.flush()\n",
+        (GENERATORS,),
+    ),
+    Mutation(
+        "keep what was recorded after the checkpoint",
+        "recording.py",
+        'run.rewind(progress.step, origin.contents.get("recorded"))',
+        "pass",
+        (EVERY_STEP,),
+    ),
+    Mutation(
+        "keep points of the same step from after the checkpoint",
+        "recording.py",
+        'run.rewind(progress.step, origin.contents.get("recorded"))',
+        "run.rewind(progress.step)",
+        (EPOCH_END,),
+    ),
+    Mutation(
+        "shuffle by epoch only",
+        "data/order.py",
+        "mix(_ORDER, self.seed, self.epoch, number)",
+        "mix(_ORDER, self.epoch, number)",
+        ("tests/data/test_order.py", "tests/data/test_loader.py"),
+    ),
+    Mutation(
+        "shuffle by seed only",
+        "data/order.py",
+        "mix(_ORDER, self.seed, self.epoch, number)",
+        "mix(_ORDER, self.seed, number)",
+        ("tests/data/test_order.py", "tests/data/test_loader.py"),
+    ),
+    Mutation(
+        "the same noise in every epoch",
+        "data/order.py",
+        "mix(_SAMPLE, seed, epoch, index)",
+        "mix(_SAMPLE, seed, index)",
+        ("tests/data",),
+    ),
+    Mutation(
+        "samples draw from the training's generators",
+        "data/seeding.py",
+        "        random.setstate(self._python)\n",
+        "",
+        ("tests/data",),
+    ),
+    Mutation(
+        "evaluation draws from the training's generators",
+        "state.py",
+        "            with rng.isolated(), torch.no_grad():",
+        "            with torch.no_grad():",
+        (f"{RESUME}::test_looking_at_a_run_does_not_change_it",),
+    ),
+    Mutation(
+        "a step's loss is a mean of means",
+        "strategies/single.py",
+        "        return [count / total if total else 0.0 for count in items], total\n",
+        "        return [1.0 / len(items) for count in items], total\n",
+        (ACCUMULATION,),
+    ),
+    Mutation(
+        "an epoch's loss is a mean of means",
+        "log.py",
+        "            weighted = value * weight if weight else 0.0\n",
+        "            weight = 1.0 if weight else 0.0\n            weighted = value * weight\n",
+        (ACCUMULATION,),
+    ),
+    Mutation(
+        "a signal ends the run before it is saved",
+        "signals.py",
+        '        state.request_stop(f"{signal.Signals(number).name} received")\n',
+        "        raise KeyboardInterrupt\n",
+        (f"{DEATHS}::test_the_first_signal_ends_the_step_saves_and_leaves_with_75[0-15]",),
+    ),
+    Mutation(
+        "an interrupted epoch is finished early",
+        "loops.py",
+        "    if state.interrupted:  #",
+        "    if False:  #",
+        (f"{DEATHS}::test_the_first_signal_ends_the_step_saves_and_leaves_with_75[0-15]",),
+    ),
+    Mutation(
+        "a second signal is ignored",
+        "signals.py",
+        "        signal.signal(signal.SIGTERM, signal.SIG_DFL)\n",
+        "",
+        (f"{DEATHS}::test_a_second_signal_leaves_at_once[TERM]",),
+    ),
+    Mutation(
+        "workers answer the signals to all",
+        "data/workers.py",
+        '            "worker_init_fn": _leave_signals_to_the_trainer,\n',
+        "",
+        (f"{DEATHS}::test_a_signal_to_all_processes_at_once_leaves_with_75_too",),
+    ),
+    Mutation(
+        "a failed save is passed over in silence",
+        "callbacks/checkpoints.py",
+        '            if self.on_error == "raise":\n                raise\n',
+        "",
+        (f"{DEATHS}::test_a_save_that_fails_stops_the_run_which_can_go_on[EIO-False]",),
+    ),
+)
