@@ -64,7 +64,7 @@ def per_step(**options: Any) -> float:
 
 
 def test_a_step_makes_about_as_many_python_calls_as_the_plain_loop() -> None:
-    """The plain loop has its batches ready; ours are gathered from shuffled data, and its loss is recorded."""
+    """The plain loop has its batches ready; ours are gathered, and the loss is recorded."""
     plain = (plain_loop(60) - plain_loop(10)) / 50
     assert per_step() <= 1.25 * plain
 
@@ -83,10 +83,10 @@ def test_extras_make_few_calls(tmp_path: Any) -> None:
                 state.log(f"value_{number}", 1.0)
 
     bare = per_step()
-    assert per_step(callbacks=[Idle(number) for number in range(50)]) - bare <= 50
-    assert per_step(callbacks=[Logging()]) - bare <= 24
-    assert per_step(run_dir=tmp_path / "run", checkpoint=True) - bare <= 4
-    assert per_step(metrics={"error": treadle.metrics.MeanSquaredError()}) - bare <= 12
+    assert per_step(callbacks=[Idle(number) for number in range(50)]) - bare <= 50.01
+    assert per_step(callbacks=[Logging()]) - bare <= 24.01
+    assert per_step(run_dir=tmp_path / "run", checkpoint=True) - bare <= 4.01
+    assert per_step(metrics={"error": treadle.metrics.MeanSquaredError()}) - bare <= 12.01
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

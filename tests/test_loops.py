@@ -356,3 +356,21 @@ def test_nothing_is_read_from_the_device_between_log_boundaries(monkeypatch: pyt
         return trainer_state[-1] - trainer_state[0]
 
     assert reads_of(20) == reads_of(80) == 0
+
+
+def test_a_hook_can_replace_the_batch() -> None:
+    class Zero(treadle.Callback):
+        def on_batch_start(self, state: treadle.State) -> None:
+            state.batch = (torch.zeros_like(state.batch[0]), torch.zeros_like(state.batch[1]))
+
+    task = treadle.SupervisedTask(nn.Linear(1, 1, bias=False), mse_loss, torch.optim.SGD, lr=0.1)
+    run = make_trainer(Zero()).fit(task, (X, Y))
+    assert run.history["train/loss"] == [0.0]
+
+
+def test_gradients_from_before_do_not_belong_to_the_first_step() -> None:
+    clean, stained = make_task(), make_task()
+    stained.model.weight.grad = torch.full((1, 1), 100.0)
+    for task in (clean, stained):
+        make_trainer().fit(task, (X, Y))
+    assert torch.equal(clean.model.weight, stained.model.weight)

@@ -112,6 +112,8 @@ class Engine:
     def step(self, *optimizers: Optimizer) -> None:
         """Unscale, clip, step each of the optimizers, clear all gradients, tick per-step schedules.
 
+        A per-step schedule ticks with each call that steps its optimizer.
+
         All gradients of the task are cleared, also those of parameters that these optimizers do not hold:
         a generator's loss leaves gradients in the discriminator too.
         """

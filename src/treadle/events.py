@@ -15,7 +15,7 @@ Hook = Callable[["State"], None]
 
 
 class CancelBatch(Exception):  # noqa: N818 - a signal, not an error
-    """Skip the rest of this micro-batch; its gradient does not count."""
+    """Skip the rest of this micro-batch; a gradient that it has added already stays."""
 
 
 class CancelStep(Exception):  # noqa: N818

@@ -152,7 +152,7 @@ class State:
         return results
 
     def learning_rates(self) -> dict[str, float]:
-        """The learning rate of each optimizer's first parameter group."""
+        """The learning rate of each optimizer's first parameter group, as of the next step."""
         several = len(self.optimizers) > 1
         return {
             f"learning_rate/{name}" if several else "learning_rate": float(optimizer.param_groups[0]["lr"])

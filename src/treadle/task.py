@@ -136,7 +136,7 @@ class Task(nn.Module):
                 for hook in hooks.on_batch_start:
                     hook(state)
                 with state.engine.autocast():
-                    state.loss = self.combine(self.compute_loss(batch, state), state)
+                    state.loss = self.combine(self.compute_loss(state.batch, state), state)
                 for hook in hooks.on_after_loss:
                     hook(state)
                 self.backward(state.loss, share, state)

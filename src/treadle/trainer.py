@@ -321,6 +321,7 @@ class Trainer:
         state.schedules = schedules_of(task, state)
         own_zero_grad = type(task).zero_grad is not Task.zero_grad
         engine.setup(task, optimizers, state.schedules, task.zero_grad if own_zero_grad else None)
+        engine.clear_gradients()  # what somebody left from before does not belong to the first step
         engine.before_step = tuple(_bound(hook, state) for hook in hooks.on_before_optimizer_step)
         engine.after_step = tuple(_bound(hook, state) for hook in hooks.on_after_optimizer_step)
         state.turn = Fitting(state) if self.microbatch_size == "auto" else task.train_step
