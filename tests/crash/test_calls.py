@@ -19,7 +19,7 @@ from tests.crash.calls import (
 from tests.crash.client import Server
 
 FULL = os.environ.get("TREADLE_CRASH") == "full"
-"""Set by `make crash`: die before, after and halfway; at each system call, not at every fourth of SQLite's."""
+"""Set by `make crash`: die before, after and halfway; at each system call, not each fourth of SQLite's."""
 
 
 @pytest.fixture(scope="module")

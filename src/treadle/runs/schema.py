@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -105,22 +106,30 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """
     if not path.is_file():
         raise RunError(path, "is missing")
-    with ExitStack() as stack:
+    with readable(path), ExitStack() as stack:
+        # A log without its index (somebody copied the folder) would make SQLite create the index, and
+        # a journal that a killed writer left would make it roll back: that is done on a copy.
+        connection = _connect_to_read(_copy(path, stack) if _has_lost_index(path) else path, stack)
         try:
-            # A log without its index (somebody copied the folder) would make SQLite create the index, and
-            # a journal that a killed writer left would make it roll back: that is done on a copy.
-            connection = _connect_to_read(_copy(path, stack) if _has_lost_index(path) else path, stack)
-            try:
-                check_version(connection, path)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
-                    raise
-                connection = _connect_to_read(_copy(path, stack), stack)
-                check_version(connection, path)
-            connection.execute("BEGIN")
-            yield connection
-        except sqlite3.DatabaseError as error:
-            raise RunError(path, f"cannot be read: {error}") from error
+            check_version(connection, path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            connection = _connect_to_read(_copy(path, stack), stack)
+            check_version(connection, path)
+        connection.execute("BEGIN")
+        yield connection
+
+
+@contextmanager
+def readable(path: Path | str) -> Iterator[None]:
+    """Whatever a damaged file makes of reading it in here is a RunError that names it."""
+    try:
+        yield
+    except RunError:
+        raise
+    except (sqlite3.Error, TypeError, ValueError, IndexError, OverflowError, struct.error) as error:
+        raise RunError(path, f"cannot be read: {error}") from error
 
 
 def check_version(connection: sqlite3.Connection, path: Path | str) -> None:

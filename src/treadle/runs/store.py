@@ -107,15 +107,15 @@ class Store:
     def events(self) -> list[Event]:
         """The events in the order in which they happened."""
         with self.reading() as connection:
-            rows = connection.execute("SELECT kind, step, time, details FROM event ORDER BY id").fetchall()
-        return [Event(kind, step, time, files.decode(details)) for kind, step, time, details in rows]
+            rows = connection.execute("SELECT kind, step, time, details FROM event ORDER BY id")
+            return [Event(kind, step, time, files.decode(details)) for kind, step, time, details in rows]
 
     def clock(self) -> Clock:
         """When which step was reached, about once a second."""
         with self.reading() as connection:
             rows = connection.execute("SELECT step, epoch, time FROM clock ORDER BY id").fetchall()
-        steps, epochs, times = zip(*rows, strict=True) if rows else ((), (), ())
-        return Clock(np.array(steps, np.int64), np.array(epochs, np.int64), np.array(times, np.float64))
+            steps, epochs, times = zip(*rows, strict=True) if rows else ((), (), ())
+            return Clock(np.array(steps, np.int64), np.array(epochs, np.int64), np.array(times, np.float64))
 
     def _identity(self, connection: sqlite3.Connection, name: str) -> int:
         row = connection.execute("SELECT id FROM series WHERE name = ?", (name,)).fetchone()

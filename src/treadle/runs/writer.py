@@ -52,7 +52,8 @@ class WritableStore(Store):
                 schema.create(self._connection)
             schema.check_version(self._connection, path)
             self._has_wal = not in_memory and schema.choose_journal(self._connection, self.path)
-            self._load()
+            with schema.readable(path):
+                self._load()
         except sqlite3.Error as error:
             self._finalizer()
             raise RunError(path, f"cannot be opened: {error}") from error
@@ -63,7 +64,7 @@ class WritableStore(Store):
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The writer's own connection."""
-        with self._lock:
+        with self._lock, schema.readable(self.path):
             yield self._connection
 
     def close(self) -> None:
@@ -149,9 +150,10 @@ class WritableStore(Store):
                 yield
                 self._connection.execute("COMMIT")
             except BaseException as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                self._load()
+                with schema.readable(self.path):
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    self._load()
                 if isinstance(error, sqlite3.Error):
                     raise RunError(self.path, f"cannot be written: {error}") from error
                 raise
