@@ -87,10 +87,14 @@ class Stage:
         """One life that dies where it is told to, and one that goes on to the end."""
         place = self.copy()
         training = self.server.start(LAST, place, stopped="traced" in options, **options.get("life", {}))
+        tracer = None
         if "traced" in options:
             name, number = options["traced"]
-            _trace(training.pid, f"inject={name}:signal=SIGKILL:when={number}", name, Path("/dev/null"))
+            inject = f"inject={name}:signal=SIGKILL:when={number}"
+            tracer = _trace(training.pid, inject, name, Path("/dev/null"))
         code = training.wait()
+        if tracer is not None:
+            tracer.wait(30)
         if code != 0:
             assert code == -signal.SIGKILL, training.said()
             deaths.deaths += 1

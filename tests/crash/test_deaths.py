@@ -130,6 +130,21 @@ def test_a_killed_worker_is_named_and_the_run_can_go_on(
     ends_the_same(server, setting, folder, whole)
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.15, 0.2, 0.4])
+def test_workers_go_with_a_killed_trainer(server: Server, tmp_path: Path, seconds: float) -> None:
+    """Also one whose trainer is killed while it begins; torch would look after seconds, or never."""
+    trainings = [
+        server.start(replace(SETTING, workers=4), tmp_path / str(number), scene="long step",
+                     details={"step": 1, "seconds": 60.0})
+        for number in range(3)
+    ]  # fmt: skip
+    time.sleep(seconds)
+    for training in trainings:
+        training.send(signal.SIGKILL)
+        assert training.wait() == -signal.SIGKILL
+    assert server.survivors(1.0) == set()
+
+
 HOOKS = (
     *("on_fit_start", "on_epoch_start", "on_step_start", "on_batch_start", "on_after_forward"),
     *("on_after_loss", "on_after_backward", "on_batch_end", "on_before_optimizer_step"),

@@ -320,9 +320,16 @@ MUTATIONS = (
     Mutation(
         "workers answer the signals to all",
         "data/workers.py",
-        '            "worker_init_fn": _leave_signals_to_the_trainer,\n',
+        '            "worker_init_fn": _begin_worker,\n',
         "",
         (f"{DEATHS}::test_a_signal_to_all_processes_at_once_leaves_with_75_too",),
+    ),
+    Mutation(
+        "workers outlive a killed trainer",
+        "data/workers.py",
+        "        torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  #",
+        "        #",
+        (f"{DEATHS}::test_workers_go_with_a_killed_trainer",),
     ),
     Mutation(
         "a failed save is passed over in silence",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -40,7 +42,7 @@ class WorkerPool:
             "num_workers": loader.workers,
             "prefetch_factor": loader.prefetch,
             "pin_memory": pin_memory,
-            "worker_init_fn": _leave_signals_to_the_trainer,
+            "worker_init_fn": _begin_worker,
         }
         self._seed = seed
         self._idle: tuple[DataLoader[Any], Keys] | None = None
@@ -83,10 +85,20 @@ class WorkerPool:
         return torch.Generator().manual_seed(self._seed)
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """A signal to every process of a job is for the trainer, which needs its workers to end the step."""
+def _begin_worker(worker: int) -> None:
+    """Tie a worker to its trainer.
+
+    A signal to every process of a job is for the trainer, which needs its workers to end the step. And a
+    worker goes at once with a trainer that is killed: torch looks for that every few seconds only, and not
+    at all in a worker whose trainer died before it had begun.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    trainer = multiprocessing.parent_process()
+    if multiprocessing.get_start_method() != "forkserver" and trainer is not None:
+        torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
+        if os.getppid() != trainer.pid:
+            os._exit(1)
 
 
 def _stop(workers: DataLoader[Any]) -> None:
