@@ -90,7 +90,7 @@ def test_c6_each_loss_steps_its_optimizer_as_in_a_loop_written_by_hand() -> None
     torch.manual_seed(5)
     model = TwoHeads()
     trunk = list(model.trunk.parameters())
-    first = torch.optim.SGD([*trunk, *model.near.parameters()], lr=0.2, momentum=0.9, fused=True)
+    first = torch.optim.SGD([*trunk, *model.near.parameters()], lr=0.2, momentum=0.9)
     second = torch.optim.Adam([*trunk, *model.far.parameters()], lr=0.05, fused=True)
     seen: list[tuple[float, float]] = []
     for step in range(6):

@@ -14,6 +14,7 @@ from torch.nn.functional import mse_loss
 
 import treadle
 from treadle.events import HOOK_NAMES
+from treadle.precision import ScaledFloat16
 
 X, Y = torch.arange(10.0).unsqueeze(1) / 10, torch.arange(10.0).unsqueeze(1) / 5
 
@@ -56,7 +57,7 @@ def test_events_come_in_order() -> None:
     names: list[str] = []
     trainer = make_trainer(recorder(names, lambda name: name != "on_log"), max_epochs=2)
     trainer.fit(make_task(), treadle.Loader((X, Y), 5), (X, Y))
-    epoch = ["epoch_start", *STEP, *STEP, *EVALUATION, "epoch_end"]
+    epoch = ["epoch_start", *STEP, *STEP, *EVALUATION, "epoch_results", "epoch_end"]
     assert names == ["fit_start", *epoch, *epoch, "fit_end", "cleanup"]
 
 
@@ -374,3 +375,39 @@ def test_gradients_from_before_do_not_belong_to_the_first_step() -> None:
     for task in (clean, stained):
         make_trainer().fit(task, (X, Y))
     assert torch.equal(clean.model.weight, stained.model.weight)
+
+
+def test_a_step_given_up_in_reduced_precision_leaves_the_next_one_right() -> None:
+    """Gradients that were unscaled already must not count as unscaled in the next step."""
+    largest: list[float] = []
+
+    class Largest(treadle.Callback):
+        def on_before_optimizer_step(self, state: treadle.State) -> None:
+            if state.current_step == 2:
+                raise treadle.CancelStep
+
+        def on_after_optimizer_step(self, state: treadle.State) -> None:
+            largest.append(float(state.task.model.weight.grad.abs().max()))
+
+    make_trainer(Largest(), precision=ScaledFloat16("cpu", initial_scale=64.0), max_epochs=3).fit(
+        make_task(), treadle.Loader((X, Y), 5)
+    )
+    assert len(largest) == 5
+    assert max(largest) < 10
+
+
+def test_a_parameter_may_get_its_first_gradient_late() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.early, self.late, self.calls = nn.Linear(1, 1), nn.Linear(1, 1), 0
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            self.calls += 1
+            output: Tensor = self.early(inputs)
+            return output + self.late(inputs) if self.calls > 2 else output
+
+    for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad):
+        options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+        task = treadle.SupervisedTask(Branches(), mse_loss, lambda p, k=kind, o=options: k(p, lr=0.1, **o))
+        make_trainer(max_epochs=3).fit(task, treadle.Loader((X, Y), 5))

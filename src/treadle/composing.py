@@ -72,7 +72,8 @@ def prefer_fused(optimizer: Optimizer, task: Task) -> None:
     """Let torch's own optimizers use their fused kernels where the user did not choose.
 
     The same update in one kernel, two to five times as fast. Left alone: optimizers with a choice of
-    `fused` or `foreach`, with state, sparse gradients, learning rates in tensors, and other classes.
+    `fused` or `foreach`, with state, sparse gradients, learning rates in tensors, other classes, and SGD
+    with momentum, whose fused kernel fails when a parameter gets its first gradient later than others.
     """
     if type(optimizer) not in FUSED or optimizer.state:
         return
@@ -83,6 +84,7 @@ def prefer_fused(optimizer: Optimizer, task: Task) -> None:
         group.get("fused") is None
         and group.get("foreach") is None
         and not group.get("differentiable")
+        and not group.get("momentum")
         and not isinstance(group["lr"], torch.Tensor)
         for group in optimizer.param_groups
     )

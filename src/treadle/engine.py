@@ -29,6 +29,8 @@ class Engine:
         microbatch_size: split every batch into micro-batches of at most so many samples; None: as they come.
 
     Attributes:
+        position: the number of the micro-batch under way within its step, from 0.
+        stepping: the optimizers that step, while hooks before and after their step fire.
         is_last: whether the optimizer steps after the micro-batch under way.
         items: how many items the micro-batch under way has; after the last one, the items of the whole step.
     """
@@ -44,7 +46,9 @@ class Engine:
         self.precision = precision
         self.device = strategy.device
         self.items: Items = 1
+        self.position = 0
         self.is_last = True
+        self.stepping: tuple[Optimizer, ...] = ()
         self.autocast = precision.autocast
         self.move = mover(strategy.device, non_blocking=strategy.device.type == "cuda")
         self.microbatch_size = microbatch_size
@@ -98,7 +102,7 @@ class Engine:
         last = len(window) - 1
         for position, batch in enumerate(window):
             self.items = items[position]
-            self.is_last = position == last
+            self.position, self.is_last = position, position == last
             self.strategy.sync_gradients(self.is_last)
             yield self.move(batch), shares[position]
         self.items = total
@@ -118,6 +122,7 @@ class Engine:
         a generator's loss leaves gradients in the discriminator too.
         """
         precision = self.precision
+        self.stepping = optimizers
         for optimizer in optimizers:
             precision.unscale(optimizer)
         for listener in self.before_step:
@@ -132,6 +137,11 @@ class Engine:
         for optimizer in optimizers:
             for schedule in self._ticks[optimizer]:
                 schedule.step({})
+
+    def abandon(self) -> None:
+        """Give up the step under way: nothing of its gradients is left."""
+        self.precision.abandon()
+        self.clear_gradients()
 
     def clear_gradients(self) -> None:
         """Set every gradient to None, over a list made at set-up."""

@@ -61,6 +61,9 @@ class Callback:
     def on_epoch_start(self, state: State) -> None:
         """A training epoch begins, or goes on after a resume."""
 
+    def on_epoch_results(self, state: State) -> None:
+        """`state.row` holds the epoch's values, to be added to before schedules and the record see them."""
+
     def on_epoch_end(self, state: State) -> None:
         """The epoch is trained and evaluated; `state.results` holds its values."""
 
@@ -151,6 +154,7 @@ class Hooks:
     on_fit_start: tuple[Hook, ...]
     on_fit_end: tuple[Hook, ...]
     on_epoch_start: tuple[Hook, ...]
+    on_epoch_results: tuple[Hook, ...]
     on_epoch_end: tuple[Hook, ...]
     on_step_start: tuple[Hook, ...]
     on_step_end: tuple[Hook, ...]

@@ -53,7 +53,7 @@ class Fitting:
                 f"out of memory with micro-batches of {largest} samples, now {engine.microbatch_size}",
                 stacklevel=2,
             )
-            engine.clear_gradients()
+            engine.abandon()
             state.values.drop_after(state.progress.step)
             state.loss = state.output = state.batch = None  # what they hold is the memory that is missing
             for name, metric in state.metrics.items():

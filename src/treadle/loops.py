@@ -35,7 +35,7 @@ def fit(state: State) -> None:
     with ExitStack() as cleanup:
         for hook in reversed(hooks.on_cleanup):
             cleanup.callback(hook, state)
-        cleanup.callback(state.engine.clear_gradients)
+        cleanup.callback(state.engine.abandon)
         try:
             for hook in hooks.on_fit_start:
                 hook(state)
@@ -74,7 +74,7 @@ def train_epoch(state: State) -> None:
                 raise ValueError("the training data gave no batch: no samples, or drop_last left none")
             complete = True
     except CancelEpoch:
-        state.engine.clear_gradients()
+        state.engine.abandon()
         state.values.drop_after(progress.step)
         complete = cancelled = True
     if state.interrupted:  # to be resumed in the middle of this epoch, as if nothing had happened
@@ -97,7 +97,7 @@ def train_step(window: Sequence[Any], state: State) -> None:
             hook(state)
         state.turn(state.engine.split(window), state)
     except (CancelStep, CancelBatch):
-        state.engine.clear_gradients()
+        state.engine.abandon()
         cancelled = True
     progress.step += 1
     progress.batch += len(window)
@@ -182,13 +182,14 @@ def _finish_epoch(state: State, complete: bool, began: float) -> None:
     """Evaluate where due, tick the epoch's schedules, write the epoch's row."""
     epoch = state.progress.epoch + 1
     seconds = time.time() - began - state.seconds_looking
-    row = state.epoch_results(complete)
-    over = (
-        state.stop_reason is not None or state.max_epochs == epoch or state.max_steps == state.progress.step
-    )
+    row = state.row = state.epoch_results(complete)
+    over = state.stop_reason or state.max_epochs == epoch or state.max_steps == state.progress.step
     if state.evaluations and state.eval_epochs is not None and (over or state.eval_epochs.at_epoch(epoch)):
-        row |= _evaluate_all(state)
-    row |= state.learning_rates()
+        row.update(_evaluate_all(state))
+    row.update(state.learning_rates())
+    for hook in state.hooks.on_epoch_results:
+        hook(state)
+    state.results.update(row)
     if complete:
         for schedule in state.schedules.values():
             if schedule.every == "epoch":

@@ -46,6 +46,9 @@ class Precision:
     def update(self) -> None:
         """Every optimizer of this window has stepped."""
 
+    def abandon(self) -> None:
+        """The step under way is given up: forget what was noted of its gradients."""
+
     def state_dict(self) -> dict[str, Any]:
         """What must survive a restart: plain numbers."""
         return {}
@@ -139,6 +142,11 @@ class ScaledFloat16(Precision):
         """Adjust the scale, on the device."""
         self._unscaled.clear()
         self.scaler.update()
+
+    def abandon(self) -> None:
+        """Gradients that were unscaled are dropped, so the next ones are to be unscaled again."""
+        self._unscaled.clear()
+        self.scaler._per_optimizer_states.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """The scale and how long it has gone without an overflow."""

@@ -55,6 +55,7 @@ class State:
         batch, output, loss: of the micro-batch under way, on the device. `loss` is a scalar.
         metrics: the accumulators of the present mode, by name.
         results: the latest values over an epoch by full name ("train/loss", "val/accuracy").
+        row: the values of the epoch that ends, before they are recorded.
         points: what has just come from the device at a log boundary: (name, step, value).
         latest: the latest value by full name.
         stop_reason: why the run ends; None while it goes on.
@@ -86,6 +87,7 @@ class State:
     loss: Tensor | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
     results: dict[str, float] = field(default_factory=dict)
+    row: dict[str, float] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     latest: dict[str, float] = field(default_factory=dict)
     stop_reason: str | None = None

@@ -109,7 +109,7 @@ def test_a_training_result_is_watched_after_each_epoch_without_validation(fit: C
 def test_unknown_monitors_list_the_known(fit: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match=r"'val/acuracy'.*Known results: .*val/accuracy, val/loss"):
         fit([EarlyStopping("val/acuracy")])
-    with pytest.raises(ValueError, match=r"'loss'.*Known results: train/accuracy, train/loss"):
+    with pytest.raises(ValueError, match=r"'loss'.*Known results: learning_rate, train/accuracy, train/loss"):
         fit([ThresholdStopping("loss", above=1.0)], val=None)
     with pytest.raises(ValueError, match="nothing is evaluated"):
         fit([EarlyStopping("val/loss")], val=None)

@@ -79,3 +79,24 @@ def test_the_record_is_durable_before_the_checkpoint_is_there(
     for position, (what, step) in enumerate(happened):
         if what == "committed":
             assert ("flushed", step) in happened[:position]
+
+
+class Noisy(nn.Linear):
+    """A model that samples whenever it runs, in evaluation too."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        noise = torch.rand(3) + float(np.random.rand()) + random.random()
+        output: torch.Tensor = super().forward(inputs) + noise
+        return output
+
+
+def test_a_model_that_draws_while_it_is_evaluated_trains_the_same() -> None:
+    def train(**options: Any) -> Run:
+        torch.manual_seed(2)
+        task = treadle.SupervisedTask(Noisy(5, 3), cross_entropy, torch.optim.SGD, lr=0.05)
+        trainer = treadle.Trainer(max_epochs=2, seed=5, run_dir=None, progress=False, **options)
+        data = torch.randn(12, 5, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+        return trainer.fit(task, treadle.Loader(data, 4), data)
+
+    watched, bare = train(eval_every=treadle.Every(steps=1)), train(eval_every=None)
+    assert watched.weights_sha256 == bare.weights_sha256

@@ -165,6 +165,9 @@ def test_weights_weigh_exactly(scale: float) -> None:
     keep = np.r_[0, 50:150, 100:150]
     repeated = TreadleClassifier(**options).fit(X[keep], Y[keep], sample_weight=np.r_[0, np.ones(150)])
     assert np.allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-6)
+    pieces = TreadleClassifier(**options, trainer={"microbatch_size": 40})  # some of them weigh nothing
+    pieces.fit(X, Y, sample_weight=weights * scale)
+    assert np.allclose(weighted.predict_proba(X), pieces.predict_proba(X), atol=1e-6)
     with pytest.raises(ValueError, match=r"0 for every sample|at least one non-zero"):
         TreadleClassifier(**options).fit(X, Y, sample_weight=weights * 0)
 

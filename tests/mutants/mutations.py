@@ -280,7 +280,7 @@ MUTATIONS = (
         "state.py",
         "            with rng.isolated(), torch.no_grad():",
         "            with torch.no_grad():",
-        (f"{RESUME}::test_looking_at_a_run_does_not_change_it",),
+        (GENERATORS,),
     ),
     Mutation(
         "a step's loss is a mean of means",

@@ -39,7 +39,6 @@ class DeviceAugmentation(Callback):
         self._function = function
         self._given = seed
         self._seed: int | None = None
-        self._position = 0
 
     @property
     def name(self) -> str:
@@ -60,17 +59,12 @@ class DeviceAugmentation(Callback):
         if state.progress.step == 0 or self._seed is None:
             self._seed = state.seed if self._given is None else self._given
 
-    def on_step_start(self, state: State) -> None:
-        """Count micro-batches from the beginning."""
-        self._position = 0
-
     @torch.no_grad()
     def on_batch_start(self, state: State) -> None:
         """Put the changed batch in place."""
         assert self._seed is not None
         strategy = state.engine.strategy
-        seed = mix(_USE, self._seed, strategy.rank, state.current_step, self._position)
-        self._position += 1
+        seed = mix(_USE, self._seed, strategy.rank, state.current_step, state.engine.position)
         device: torch.device = strategy.device
         others = [] if device.type == "cpu" else [device]
         with torch.random.fork_rng(devices=others, device_type=device.type if others else "cuda"):

@@ -17,8 +17,8 @@ RESERVED = ("epoch", "step")
 class HistoryInsertion(Callback):
     """Add values to the row of each epoch in `run.history`, and to `state.results`.
 
-    Runs before callbacks of the usual order, so that they can watch what it adds: give these names without
-    the prefix of an evaluation ("own/score" rather than "val/score"), since those are watched earlier.
+    They are there before schedules tick, so a plateau can be found in one. Give them names without the
+    prefix of an evaluation ("own/score" rather than "val/score"), since those are watched earlier.
 
     Args:
         function: of the state after an epoch is trained and evaluated; gives numbers, or tensors of one
@@ -36,7 +36,7 @@ class HistoryInsertion(Callback):
             raise TypeError(f"HistoryInsertion: function is {function!r}; give a function of the state")
         self._function = function
 
-    def on_epoch_end(self, state: State) -> None:
+    def on_epoch_results(self, state: State) -> None:
         """Ask the function and add what it says."""
         values: Any = self._function(state)
         if not isinstance(values, Mapping):
@@ -46,14 +46,4 @@ class HistoryInsertion(Callback):
         taken = [name for name in values if name in RESERVED or not isinstance(name, str)]
         if taken:
             raise ValueError(f"HistoryInsertion: {taken!r} cannot be the name of a value")
-        insert(state, dict(zip(values, read_scalars(list(values.values())), strict=True)))
-
-
-def insert(state: State, values: dict[str, float]) -> None:
-    """Add values to the row of the epoch that has just ended, and to the results."""
-    progress = state.progress
-    # An epoch that was cut short is not counted yet; its row has the number it will get.
-    epoch = progress.epoch if progress.batch == 0 else progress.epoch + 1
-    state.results.update(values)
-    state.latest.update(values)
-    state.run.append_epoch(epoch, progress.step, values)
+        state.row.update(zip(values, read_scalars(values.values()), strict=True))

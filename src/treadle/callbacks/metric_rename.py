@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from treadle.callbacks.history_insertion import RESERVED, insert
+from treadle.callbacks.history_insertion import RESERVED
 from treadle.events import Callback
 from treadle.state import State
 
@@ -41,13 +41,13 @@ class MetricRename(Callback):
         """The class and the names, so that several can be at work."""
         return f"MetricRename({self.names})"
 
-    def on_epoch_end(self, state: State) -> None:
+    def on_epoch_results(self, state: State) -> None:
         """Add the values under their new names."""
         for old in self.names:
             mode = old.partition("/")[0]
             # Results of an evaluation that has not been done yet are not missing.
-            waiting = mode in state.evaluations and not any(n.startswith(f"{mode}/") for n in state.results)
-            if old not in state.results and not waiting:
-                known = ", ".join(sorted(state.results)) or "none yet"
+            waiting = mode in state.evaluations and not any(n.startswith(f"{mode}/") for n in state.row)
+            if old not in state.row and not waiting:
+                known = ", ".join(sorted(state.row)) or "none yet"
                 raise ValueError(f"MetricRename: there is no result {old!r}. Known results: {known}")
-        insert(state, {new: state.results[old] for old, new in self.names.items() if old in state.results})
+        state.row.update({new: state.row[old] for old, new in self.names.items() if old in state.row})
