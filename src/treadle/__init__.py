@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from treadle.signals import Interrupted
     from treadle.state import Progress, State
     from treadle.strategies import Strategy
-    from treadle.task import SupervisedTask, Task
+    from treadle.supervised_task import SupervisedTask
+    from treadle.task import Task
     from treadle.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -64,7 +65,8 @@ _HOMES = {
     "signals": ("Interrupted",),
     "state": ("Progress", "State"),
     "strategies": ("Strategy",),
-    "task": ("SupervisedTask", "Task"),
+    "supervised_task": ("SupervisedTask",),
+    "task": ("Task",),
     "trainer": ("Trainer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

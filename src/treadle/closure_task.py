@@ -15,7 +15,8 @@ from treadle.log import MetricLog
 from treadle.precision import ScaledFloat16
 from treadle.state import State
 from treadle.strategies.single import Items
-from treadle.task import SupervisedTask, Task
+from treadle.supervised_task import SupervisedTask
+from treadle.task import Task
 
 
 class ClosureTask(Task):

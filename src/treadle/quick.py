@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from treadle.data import as_source
 from treadle.runs import Run
-from treadle.task import SupervisedTask
+from treadle.supervised_task import SupervisedTask
 from treadle.trainer import BATCH_SIZE, EVAL_BATCH_SIZE, Trainer
 
 

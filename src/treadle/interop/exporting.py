@@ -23,7 +23,8 @@ from treadle.data.batch import leaves
 from treadle.interop.formats import FORMATS, Call, ExportError, Format
 from treadle.loading import load_model
 from treadle.runs import Run
-from treadle.task import SupervisedTask, Task
+from treadle.supervised_task import SupervisedTask
+from treadle.task import Task
 
 
 def export(

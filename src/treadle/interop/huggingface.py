@@ -20,7 +20,8 @@ from torch.optim import Optimizer
 
 from treadle.state import State
 from treadle.strategies.single import Items
-from treadle.task import Loss, SupervisedTask
+from treadle.supervised_task import SupervisedTask
+from treadle.task import Loss
 
 IGNORED = -100
 """The label of positions that do not count, as in `torch.nn.functional.cross_entropy`."""

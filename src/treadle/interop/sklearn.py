@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from treadle import rng
 from treadle.data import Loader
-from treadle.task import SupervisedTask
+from treadle.supervised_task import SupervisedTask
 from treadle.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
