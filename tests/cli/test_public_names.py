@@ -36,3 +36,17 @@ def test_importing_treadle_imports_nothing_else() -> None:
     code = "import sys, treadle; print([n for n in ('torch', 'numpy', 'rich', 'yaml') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_all_of_treadle_imports_nothing_optional_and_starts_nothing(tmp_path: Path) -> None:
+    code = """
+import os, sys, threading, treadle
+for name in treadle.__all__:
+    getattr(treadle, name)
+import treadle.trainer, treadle.cli.main
+optional = "sklearn torchmetrics torcheval datasets transformers matplotlib pandas IPython onnx wandb mlflow"
+print([name for name in optional.split() if name in sys.modules], threading.active_count(), os.listdir("."))
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.stdout.strip() == "[] 1 []", done.stderr
