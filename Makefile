@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint crash mutants bench clean
 
 help: ## Explain the targets (this)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -36,6 +36,14 @@ lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+crash: $(READY) ## Kill trainings a thousand times, at every call, and damage their files (half an hour)
+	TREADLE_CRASH=full $(BIN)/python -m pytest tests/crash -s
+	$(BIN)/python -m tests.crash.long --kills 1000 $(ARGS)
+	$(BIN)/python -m tests.crash.damage --inputs 20000
+
+mutants: $(READY) ## Break the code in planted ways and see that the tests notice each (ten minutes)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: $(READY) ## Time a training step against the hand-written loop
 	$(BIN)/python benchmarks/overhead.py $(ARGS)

@@ -39,6 +39,7 @@ class Setting:
     workers: int = 0
     accumulate: int = 1
     microbatch_size: int | None = None
+    norm: bool = True
     dropout: float = 0.0
     augment: bool = False
     precision: str = "fp32"
@@ -105,6 +106,7 @@ class Order(treadle.Callback):
         places = torch.arange(1, len(indices) + 1)
         state.log("order", float(((indices + 1) ** 3 * places).sum()))  # a sum that another order changes
         state.log("noise", float(inputs.double().sum()))
+        state.log("sample", float(((indices + 1) ** 3).double().mean()))
 
     def on_epoch_end(self, state: treadle.State) -> None:
         state.record("epoch/number", float(state.progress.epoch))
@@ -114,7 +116,7 @@ def make_task(setting: Setting) -> treadle.Task:
     torch.manual_seed(7)
     model = nn.Sequential(
         nn.Linear(FEATURES, 16),
-        nn.BatchNorm1d(16),
+        nn.BatchNorm1d(16) if setting.norm else nn.Identity(),
         nn.ReLU(),
         nn.Dropout(setting.dropout),
         nn.Linear(16, CLASSES),
