@@ -111,7 +111,7 @@ def test_E_beat_two_workers_give_the_stream_once() -> None:
     assert len(seen(0)) == 20
 
 
-def test_E_numbers_after_ten_epochs() -> None:
+def test_E3_the_loss_after_ten_epochs() -> None:
     """One seed does again what is recorded of it, and lies in the spread of the originals' thirty."""
     loss = curve.train(10, seed=1, run_dir=None, progress=False, device="cpu").history["val/loss"][-1]
     recorded = json.loads((ROOT / "docs/reproduced.json").read_text())["curve"]
