@@ -302,7 +302,6 @@ def test_a_real_language_model_weighs_tokens() -> None:
     assert found["test/loss"] == pytest.approx(model(**batch).loss.item(), rel=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:Cannot (locate|pickle)")  # between dill and pyarrow
 def test_D5_a_real_hugging_face_dataset() -> None:
     datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
     rows = datasets.Dataset.from_list(texts())

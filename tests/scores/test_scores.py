@@ -63,7 +63,6 @@ def test_C9_metrics_of_every_kind_beside_the_own() -> None:
     }
 
 
-@pytest.mark.filterwarnings("ignore:Cannot (locate|pickle)")  # between dill and pyarrow
 def test_C9_the_real_evaluate_library() -> None:
     evaluate = pytest.importorskip("evaluate", reason="Hugging Face evaluate is not installed")
 
