@@ -59,11 +59,12 @@ def train_epoch(state: State) -> None:
     hooks, progress = state.hooks, state.progress
     start, steps_before, began = progress.batch, progress.step, time.time()
     state.seconds_looking = 0.0
-    complete = cancelled = False
+    stopped = state.stop_reason is not None  # a kill cut off this epoch's end: only that is made up for
+    complete = cancelled = state.ended = False
     try:
         for hook in hooks.on_epoch_start:
             hook(state)
-        batches = iter(state.train_batches.iterate(progress.epoch, start))
+        batches = iter(() if stopped else state.train_batches.iterate(progress.epoch, start))
         # Windows of `accumulate` batches, the last perhaps shorter; none is fetched before its step.
         for window in iter(lambda: list(islice(batches, state.accumulate)), []):
             train_step(window, state)
@@ -72,7 +73,7 @@ def train_epoch(state: State) -> None:
         else:
             if start == 0 and progress.step == steps_before:
                 raise ValueError("the training data gave no batch: no samples, or drop_last left none")
-            complete = True
+            complete = not stopped
     except CancelEpoch:
         state.engine.abandon()
         state.values.drop_after(progress.step)
@@ -81,6 +82,7 @@ def train_epoch(state: State) -> None:
         state.flush()
         return
     _finish_epoch(state, complete or progress.batch == state.train_batches.length, began)
+    state.ended = True
     if not cancelled:
         with suppress(CancelEpoch):
             for hook in hooks.on_epoch_end:
@@ -183,8 +185,7 @@ def _finish_epoch(state: State, complete: bool, began: float) -> None:
     epoch = state.progress.epoch + 1
     seconds = time.time() - began - state.seconds_looking
     row = state.row = state.epoch_results(complete)
-    over = state.stop_reason or state.max_epochs == epoch or state.max_steps == state.progress.step
-    if state.evaluations and state.eval_epochs is not None and (over or state.eval_epochs.at_epoch(epoch)):
+    if state.evaluates_after(epoch):
         row.update(_evaluate_all(state))
     row.update(state.learning_rates())
     for hook in state.hooks.on_epoch_results:

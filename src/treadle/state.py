@@ -60,6 +60,7 @@ class State:
         latest: the latest value by full name.
         stop_reason: why the run ends; None while it goes on.
         finished: whether the run has all its epochs or steps.
+        ended: whether the epoch under way has had its end: a run may stop, and go on later, in its middle.
         interrupted: whether somebody outside (a signal) asked for the end, to go on later.
         exception: what is about to be raised out of the fit.
         max_epochs, max_steps: where the run ends; one of them is a number in a fit.
@@ -93,6 +94,7 @@ class State:
     stop_reason: str | None = None
     finished: bool = False
     interrupted: bool = False
+    ended: bool = False
     exception: BaseException | None = None
     max_epochs: int | None = None
     max_steps: int | None = None
@@ -162,7 +164,7 @@ class State:
         }
 
     def goes_on(self) -> bool:
-        """Whether epochs and steps remain and nobody has asked to stop."""
+        """Whether epochs and steps remain and nobody asked to stop, or a kill cut off the last one's end."""
         progress = self.progress
         if self.max_epochs is not None and progress.epoch >= self.max_epochs:
             self.finished = True
@@ -170,7 +172,15 @@ class State:
         if self.max_steps is not None and progress.step >= self.max_steps:
             self.finished = True
             self.request_stop(f"max_steps={self.max_steps} reached")
-        return self.stop_reason is None
+        return self.stop_reason is None or (progress.batch > 0 and not self.ended and not self.interrupted)
+
+    def evaluates_after(self, epoch: int) -> bool:
+        """Whether an evaluation is due at the end of the epoch of this number: always after the last."""
+        if not self.evaluations or self.eval_epochs is None:
+            return False
+        stopped = self.stop_reason is not None and not self.interrupted
+        last = stopped or self.max_epochs == epoch or self.max_steps == self.progress.step
+        return last or self.eval_epochs.at_epoch(epoch)
 
     def request_stop(self, reason: str) -> None:
         """End the fit after this step, with the epoch's evaluation; the first reason given stands."""

@@ -62,7 +62,6 @@ def history_of(run: treadle.Run) -> dict[str, list[float]]:
     return {name: list(run.history[name]) for name in run.history if not name.startswith("time/")}
 
 
-@pytest.mark.xfail(strict=True, reason="a resume does not make up for a cut-off end of the last epoch")
 def test_the_last_epochs_row_is_there_after_a_kill_at_max_steps(tmp_path: Path) -> None:
     whole = fit(tmp_path / "whole", max_steps=7)
     assert list(whole.history["step"]) == [5, 7]
@@ -73,7 +72,6 @@ def test_the_last_epochs_row_is_there_after_a_kill_at_max_steps(tmp_path: Path) 
     assert history_of(run) == history_of(whole)
 
 
-@pytest.mark.xfail(strict=True, reason="a resume does not make up for a cut-off end of the last epoch")
 def test_the_last_epochs_row_is_there_after_a_kill_at_an_early_stop(tmp_path: Path) -> None:
     def stopping() -> treadle.Callback:
         return treadle.callbacks.EarlyStopping("val/loss", patience=2, min_delta=10.0)
@@ -88,7 +86,6 @@ def test_the_last_epochs_row_is_there_after_a_kill_at_an_early_stop(tmp_path: Pa
     assert history_of(run) == history_of(whole)
 
 
-@pytest.mark.xfail(strict=True, reason="an interrupted epoch is evaluated as if it were the last")
 def test_a_signal_at_an_epochs_end_adds_no_evaluation(tmp_path: Path) -> None:
     epochs = {"eval_every": treadle.Every(epochs=2), "save_every": treadle.Every(epochs=1)}
     options: dict[str, Any] = {"max_epochs": 4, **epochs}

@@ -132,7 +132,7 @@ class Checkpoints(Callback):
 
     def save(self, state: State) -> None:
         """Save the run as it stands at this boundary, once, with the score of these weights."""
-        place = (state.progress.step, state.progress.epoch)
+        place = (state.progress.step, state.progress.epoch, state.ended)
         if self._writer is None or place == self._saved:
             return
         # The record must hold every value up to a checkpoint before the checkpoint can be resumed from.

@@ -26,6 +26,7 @@ def capture(state: State) -> dict[str, Any]:
         "metrics": {name: metric.state_dict() for name, metric in state.metrics.items()},
         "results": dict(state.results),
         "recorded": state.run.counts(),
+        "ended": state.ended,
         # Cleared at every boundary, unless the task's own zero_grad keeps something of them.
         "gradients": {n: p.grad for n, p in state.task.named_parameters() if p.grad is not None},
         "seed": state.seed,
@@ -53,6 +54,7 @@ def restore(state: State, contents: dict[str, Any]) -> None:
     state.engine.precision.load_state_dict(contents["precision"])
     state.progress.load_state_dict(contents["progress"])
     state.current_step = state.progress.step  # an epoch's end that comes next belongs to this step
+    state.ended = contents["ended"]
     state.train_batches.load_state_dict(contents["batches"])
     state.hooks.load_state_dict(contents["callbacks"])
     state.values.load_state_dict(contents["values"])
