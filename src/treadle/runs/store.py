@@ -13,6 +13,7 @@ import numpy as np
 
 from treadle.runs import chunks, files, schema
 from treadle.runs.chunks import Buckets, Chunk, Series, Steps, Values
+from treadle.runs.errors import RunError
 
 
 class Event(NamedTuple):
@@ -121,6 +122,8 @@ class Store:
         row = connection.execute("SELECT id FROM series WHERE name = ?", (name,)).fetchone()
         if row is None:
             known = [known for (known,) in connection.execute("SELECT name FROM series ORDER BY id")]
+            if name in known:
+                raise RunError(self.path, f"is damaged: its index lacks the series {name!r}")
             raise KeyError(
                 f"{self.path}: there is no series {name!r}; there are {', '.join(known) or 'none'}"
             )
