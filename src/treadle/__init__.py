@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     )
     from treadle.finders import find_batch_size, find_learning_rate
     from treadle.loading import load_model
+    from treadle.parallel.all_reduce import AllReduce
+    from treadle.parallel.ddp import DDP
+    from treadle.parallel.fsdp2 import FSDP2
     from treadle.precision import Precision
     from treadle.quick import fit
     from treadle.replaying import replay
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from treadle.schedules import Schedule
     from treadle.signals import Interrupted
     from treadle.state import Progress, State
-    from treadle.strategies import Strategy
+    from treadle.strategy import Strategy
     from treadle.supervised_task import SupervisedTask
     from treadle.task import Task
     from treadle.trainer import Trainer
@@ -55,6 +58,9 @@ _HOMES = {
     "interop": (),
     "loading": ("load_model",),
     "metrics": (),
+    "parallel.all_reduce": ("AllReduce",),
+    "parallel.ddp": ("DDP",),
+    "parallel.fsdp2": ("FSDP2",),
     "precision": ("Precision",),
     "quick": ("fit",),
     "replaying": ("replay",),
@@ -64,7 +70,7 @@ _HOMES = {
     "scores": (),
     "signals": ("Interrupted",),
     "state": ("Progress", "State"),
-    "strategies": ("Strategy",),
+    "strategy": ("Strategy",),
     "supervised_task": ("SupervisedTask",),
     "task": ("Task",),
     "trainer": ("Trainer",),
@@ -72,6 +78,9 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "DDP",
+    "FSDP2",
+    "AllReduce",
     "AlternatingTask",
     "Batches",
     "Callback",

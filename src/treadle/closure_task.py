@@ -14,7 +14,7 @@ from treadle.events import Hooks
 from treadle.log import MetricLog
 from treadle.precision import ScaledFloat16
 from treadle.state import State
-from treadle.strategies.single import Items
+from treadle.strategy import Items
 from treadle.supervised_task import SupervisedTask
 from treadle.task import Task
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,12 @@ class Collector(Callback):
     def on_eval_end(self, state: State) -> None:
         """Stop the clock."""
         self._seconds = time.perf_counter() - self._began
+
+    def join(self, in_order: Callable[[list[Any]], list[Any]]) -> None:
+        """Take in what other processes saw; `in_order` makes one list of all processes' lists."""
+        self._outputs = in_order(self._outputs)
+        self._targets = in_order(self._targets)
+        self._metadata = in_order(self._metadata)
 
     def results(self, values: dict[str, float]) -> Results:
         """Everything joined, in the order it came."""

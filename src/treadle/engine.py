@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from treadle.data import mover, split
+from treadle.data import Batches, mover, split
+from treadle.log import MetricLog, read_counters
+from treadle.metrics import Metric
 from treadle.precision import Precision
 from treadle.schedules import BoundSchedule
-from treadle.strategies import Strategy
-from treadle.strategies.single import Items
+from treadle.strategy import Items, Strategy
 
 Share = float | Tensor
 Listener = Callable[[], None]
@@ -147,6 +148,32 @@ class Engine:
         """Set every gradient to None, over a list made at set-up."""
         for parameter in self._parameters:
             parameter.grad = None
+
+    # -- what several processes do together; see `treadle.parallel` -----------------------------------------
+
+    def new_log(self, mode: str) -> MetricLog:
+        """A log for the values of a loop."""
+        return MetricLog(mode)
+
+    def read_counters(self, metrics: Mapping[str, Metric], mode: str) -> dict[str, float]:
+        """The value of every metric by full name, over all processes."""
+        return read_counters(metrics, mode)
+
+    def gather(self, tree: Any) -> list[Any]:
+        """Every process's tree of plain values and tensors, by rank."""
+        return [tree]
+
+    def to_train(self, batches: Batches) -> Batches:
+        """Opened training data as the loops read them."""
+        return batches
+
+    def to_look(self, batches: Batches) -> Batches:
+        """Opened data to evaluate or predict on as the loops read them."""
+        return batches
+
+    def in_order(self, outputs: list[Any], batches: Batches) -> list[Any]:
+        """What was made of each batch of `batches`, over all processes, in data order."""
+        return outputs
 
 
 class Clip:

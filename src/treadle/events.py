@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from treadle import clock
 
 if TYPE_CHECKING:
     from treadle.state import State
@@ -242,7 +243,8 @@ class Every:
         for name, value in given.items():
             if value is not None and (isinstance(value, bool) or not value > 0):
                 raise ValueError(f"Every: {name} is {value!r}; it must be positive")
-        self._last = time.monotonic()
+        self._clock = clock.now
+        self._last = self._clock()
 
     def at_step(self, step: int) -> bool:
         """Whether it is due after optimizer step number `step` (the first is 1)."""
@@ -255,7 +257,10 @@ class Every:
     def _elapsed(self) -> bool:
         if self.seconds is None:
             return False
-        now = time.monotonic()
+        if clock.now is not self._clock:  # several processes have agreed on one: count from there
+            self._clock = clock.now
+            self._last = self._clock()
+        now = self._clock()
         if now - self._last < self.seconds:
             return False
         self._last = now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -14,8 +14,8 @@ from treadle.metrics import Metric
 Point = tuple[str, int, float]
 """A logged value: its full name ("train/loss"), the number of the optimizer step, the value."""
 
-Reduce = Callable[[list[float]], list[float]]
-"""Adds numbers over all processes; the identity on one."""
+Entry = tuple[str, int, float, float]
+"""What `MetricLog.add` was given, read from the device: name, step, value, items."""
 
 
 def read_scalars(values: Iterable[Tensor | float]) -> list[float]:
@@ -48,9 +48,8 @@ class MetricLog:
     kept as Python floats, added in step order, so they do not depend on when somebody flushed.
     """
 
-    def __init__(self, prefix: str, reduce: Reduce = list) -> None:
+    def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._reduce = reduce
         self._pending: list[tuple[str, int, Tensor | float, Tensor | float]] = []
         self._plain: list[Point] = []
         self._sums: dict[str, tuple[float, float]] = {}
@@ -65,17 +64,30 @@ class MetricLog:
 
     def flush(self) -> list[Point]:
         """Read what is pending; returns a point for each name and step, in the order they came."""
+        return self._merge(*self._collect())
+
+    def salvage(self) -> list[Point]:
+        """`flush` for a run that fails: of this process alone, where others may no longer answer."""
+        return self._merge(*self._read())
+
+    def _collect(self) -> tuple[list[Entry], list[Point]]:
+        """What is pending; where several processes log, what is pending in any of them."""
+        return self._read()
+
+    def _read(self) -> tuple[list[Entry], list[Point]]:
         plain = self._plain.copy()
         self._plain.clear()
         if not self._pending:
-            return plain
+            return [], plain
         pending = self._pending.copy()
         self._pending.clear()
         names, steps, given, items = zip(*pending, strict=True)
-        values, weights = read_scalars(given), read_scalars(items)
+        return list(zip(names, steps, read_scalars(given), read_scalars(items), strict=True)), plain
+
+    def _merge(self, entries: list[Entry], plain: list[Point]) -> list[Point]:
         merged: dict[tuple[str, int], list[float]] = {}
         alone: dict[tuple[str, int], tuple[float, float]] = {}
-        for name, step, value, weight in zip(names, steps, values, weights, strict=True):
+        for name, step, value, weight in entries:
             # A micro-batch without items (all padding, an empty share of a rank) has no mean to count.
             weighted = value * weight if weight else 0.0
             sums = merged.setdefault((name, step), [0.0, 0.0])
@@ -83,10 +95,8 @@ class MetricLog:
             sums[1] += weight
             if weight:
                 alone.setdefault((name, step), (value, weight))
-        totals = self._reduce([number for sums in merged.values() for number in sums])
         points: list[Point] = []
-        for position, (name, step) in enumerate(merged):
-            weighted, weight = totals[2 * position], totals[2 * position + 1]
+        for (name, step), (weighted, weight) in merged.items():
             value, own = alone.get((name, step), (float("nan"), 0.0))
             if weight != own:  # a value that stands alone is kept to the last bit
                 value = weighted / weight if weight else float("nan")

@@ -25,7 +25,7 @@ import torch
 
 from treadle.data import Batches, move
 from treadle.events import CancelBatch, CancelEpoch, CancelFit, CancelStep
-from treadle.log import counters, read_counters
+from treadle.log import counters
 from treadle.state import State
 
 
@@ -144,7 +144,7 @@ def evaluate(state: State, batches: Batches, mode: str) -> dict[str, float]:
                 except (CancelBatch, CancelStep):
                     continue
         state.values.flush()
-        results = state.values.means() | read_counters(state.metrics, mode)
+        results: dict[str, float] = state.values.means() | engine.read_counters(state.metrics, mode)
         state.results.update(results)
         state.latest.update(results)
         with suppress(CancelEpoch):

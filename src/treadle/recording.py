@@ -116,6 +116,28 @@ def begin_record(
     return run
 
 
+def check_same_origin(origin: Origin, engine: Any) -> None:
+    """Raise a ValueError unless every process goes on from the same place."""
+    places = engine.gather(None if origin.source is None else str(origin.source))
+    if any(place != places[0] for place in places):
+        found = ", ".join(f"rank {rank}: {place or 'nothing'}" for rank, place in enumerate(places))
+        raise ValueError(
+            f"resume: the processes found different checkpoints ({found}); run_dir must be a folder that all "
+            "of them see"
+        )
+
+
+def begin_aside(
+    progress: Progress,
+    origin: Origin,
+    run_dir: Path | None,
+    config: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> Run:
+    """A record in memory, for a process that leaves the one on disk to rank 0."""
+    return begin_record(progress, Origin(), None, config, facts)
+
+
 @contextmanager
 def recorded(state: State) -> Iterator[None]:
     """Whatever happens in here, the record says how the run ended."""
@@ -129,7 +151,7 @@ def recorded(state: State) -> Iterator[None]:
         reason = f"{type(error).__name__}: {error}"
         state.values.drop_after(state.progress.step)
         with suppress(Exception):  # the last values before a failure, where the device still gives them
-            run.append_steps(state.values.flush())
+            run.append_steps(state.values.salvage())
         raise
     finally:
         sha = weights_sha256(state.engine.strategy.model_state(state.task)) if status != "failed" else None

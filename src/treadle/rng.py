@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 
-def seed_all(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's generators (every device) from one number.
+def seed_all(seed: int, rank: int = 0) -> None:
+    """Seed Python's, NumPy's and torch's generators (every device) from one number, each rank differently.
 
     Raises:
         ValueError: the seed is outside 0 .. 2**32 - 1, the range that NumPy's generator takes.
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}; allowed are whole numbers from 0 to {2**32 - 1}")
+    seed = (seed + rank) % 2**32
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -62,6 +63,14 @@ def restore(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["devices"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["devices"][: torch.cuda.device_count()])
+
+
+def derived(state: dict[str, Any], number: int) -> dict[str, Any]:
+    """A state like those of `capture` that follows from `state` and `number`, and is unlike either's."""
+    with isolated():
+        restore(state)
+        seed_all(int(torch.randint(2**32, ())), number)
+        return capture()
 
 
 @contextmanager

@@ -43,8 +43,7 @@ def interruptible(state: State) -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        state.request_stop(f"{signal.Signals(number).name} received")
-        state.interrupted = True
+        state.interrupt(f"{signal.Signals(number).name} received")
 
     for number in SIGNALS:
         signal.signal(number, leave)

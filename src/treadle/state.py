@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from treadle import rng
 from treadle.events import Every, Hooks
-from treadle.log import MetricLog, Point, read_counters
+from treadle.log import MetricLog, Point
 from treadle.metrics import Metric
 
 
@@ -145,7 +145,7 @@ class State:
     def epoch_results(self, complete: bool) -> dict[str, float]:
         """The training values and metrics of the epoch; a complete one is counted, and the next begins."""
         self.flush()
-        results = self.values.means() | read_counters(self.metrics, "train")
+        results: dict[str, float] = self.values.means() | self.engine.read_counters(self.metrics, "train")
         self.results.update(results)
         self.latest.update(results)
         if complete:
@@ -162,6 +162,10 @@ class State:
             f"learning_rate/{name}" if several else "learning_rate": float(optimizer.param_groups[0]["lr"])
             for name, optimizer in self.optimizers.items()
         }
+
+    def turned(self, turn: Any) -> Any:
+        """What turns a window into a step, with what this state has to do after it: nothing."""
+        return turn
 
     def goes_on(self) -> bool:
         """Whether epochs and steps remain and nobody asked to stop, or a kill cut off the last one's end."""
@@ -187,13 +191,18 @@ class State:
         if self.stop_reason is None:
             self.stop_reason = reason
 
+    def interrupt(self, reason: str) -> None:
+        """Somebody outside (a signal) asks for the end, to go on later."""
+        self.request_stop(reason)
+        self.interrupted = True
+
     @contextmanager
     def looking(self, mode: str) -> Iterator[None]:
         """Look at the model without a trace: eval mode, no gradients, generators and training values kept."""
         training = [module for module in self.task.modules() if module.training]
         kept = (self.mode, self.values, self.metrics, self.batch, self.output, self.loss, self.engine.items)
         began = time.perf_counter()
-        self.mode, self.values = mode, MetricLog(mode, self.engine.strategy.reduce)
+        self.mode, self.values = mode, self.engine.new_log(mode)
         try:
             # no_grad rather than inference_mode: what a module caches in here must stay usable in training.
             with rng.isolated(), torch.no_grad():

@@ -15,7 +15,7 @@ from treadle.engine import Share
 from treadle.events import CancelBatch
 from treadle.metrics import Metric
 from treadle.state import State
-from treadle.strategies.single import Items
+from treadle.strategy import Items
 
 Loss = Tensor | Mapping[str, Tensor]
 

@@ -23,12 +23,13 @@ from treadle.engine import Clip, Engine, GradientClip
 from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks
 from treadle.fitting import Fitting
 from treadle.log import counters
+from treadle.parallel import engine_of, place_of, state_of, strategy_of, together
 from treadle.precision import Precision, precision_of
-from treadle.recording import begin_record, find_origin, recorded
+from treadle.recording import begin_aside, begin_record, check_same_origin, find_origin, recorded
 from treadle.runs import Run
 from treadle.signals import Interrupted, interruptible
 from treadle.state import State
-from treadle.strategies import Strategy
+from treadle.strategy import Strategy
 from treadle.task import Task
 
 BATCH_SIZE = 32
@@ -44,6 +45,8 @@ class Trainer:
         clip_norm, clip_value: clip gradients by their norm, by absolute value; both: value first.
         seed: of everything random; None draws one, and the record holds it.
         device: "auto" (an accelerator where there is one), or a torch device.
+        strategy: how processes share a step: "auto" (as torchrun or srun started this one), "single",
+            "all_reduce", "ddp", "fsdp2", or a `Strategy`; see the guide, "Many processes".
         precision: "fp32", "bf16" (autocast), "fp16" (autocast with a loss scaler), or a `Precision`.
         microbatch_size: the most samples that go through the model at once; changes memory, not the math.
             "auto" begins with the whole batch and halves it whenever memory runs out.
@@ -73,6 +76,7 @@ class Trainer:
         clip_value: float | None = None,
         seed: int | None = None,
         device: str | torch.device = "auto",
+        strategy: str | Strategy = "auto",
         precision: str | Precision = "fp32",
         microbatch_size: int | Literal["auto"] | None = None,
         compile: bool | dict[str, Any] = False,
@@ -108,6 +112,7 @@ class Trainer:
         )
         self.seed = seed
         self.device = _device(device)
+        self.strategy = strategy_of(strategy, self.device)
         self.precision = precision_of(precision, self.device.type)
         self.microbatch_size = microbatch_size
         self.compile = compile
@@ -181,6 +186,7 @@ class Trainer:
             looks = {"val": val, **(also or {}), "test": test}
             state = self._prepare(task, train, looks, resume, list(callbacks), config or {}, stack)
             tests = state.evaluations.pop("test", None)
+            stack.enter_context(together(state))
             stack.enter_context(recorded(state))
             stack.enter_context(interruptible(state))
             names = [callback.name for callback in state.hooks.callbacks]
@@ -212,19 +218,21 @@ class Trainer:
         few; any change of a weight makes it compute anew, and so does `refresh`.
         """
         collector = Collector(task)
-        key = (weights_sha256(task.state_dict()), name)
+        key = (weights_sha256(self.strategy.model_state(task)), name)
         cached = None if refresh else self._cache.get(data, key)
         if cached is not None:
             return cached
         with self._looking(task, data, name, collector) as (state, batches):
-            results = collector.results(loops.evaluate(state, batches, name))
+            values = loops.evaluate(state, batches, name)
+            collector.join(lambda made: state.engine.in_order(made, batches))
+            results = collector.results(values)
         self._cache.put(data, key, results)
         return results
 
     def predict(self, task: Task, data: Any) -> Any:
         """Predictions for all of `data` in its order, on the CPU, as one tensor or tree of tensors."""
         with self._looking(task, data, "predict") as (state, batches):
-            return task.join(loops.predict(state, batches))
+            return task.join(state.engine.in_order(loops.predict(state, batches), batches))
 
     def predict_sample(self, task: Task, sample: Any) -> Any:
         """The prediction for one sample, given as the data set would give it, without a batch dimension."""
@@ -245,21 +253,27 @@ class Trainer:
 
     def _engine(self) -> Engine:
         size = None if self.microbatch_size == "auto" else self.microbatch_size
-        return Engine(Strategy(self.device), self.precision, self.clip, size)
+        return engine_of(self.strategy, self.precision, self.clip, size)
 
     def _open_to_look(self, data: Any, name: str, seed: int) -> Batches:
         source = as_source(data, batch_size=EVAL_BATCH_SIZE, name=name).in_order()
-        return source.open(seed, pin_memory=self.device.type == "cuda")
+        return self._opened(source, seed)
+
+    def _opened(self, source: Source, seed: int) -> Batches:
+        strategy = self.strategy
+        return source.open(seed, strategy.rank, strategy.world_size, pin_memory=self.device.type == "cuda")
 
     @contextmanager
     def _looking(self, task: Task, data: Any, name: str, *more: Callback) -> Iterator[tuple[State, Batches]]:
         check_task(task)
-        batches = self._open_to_look(data, name, self.seed or 0)
+        self.strategy.join()
         engine = self._engine()
-        engine.strategy.setup(task)
-        callbacks = [*self.callbacks, *more, *([progress_bar()] if self.progress else [])]
+        batches = engine.to_look(self._open_to_look(data, name, self.seed or 0))
+        engine.strategy.setup_to_look(task)
+        shown = [progress_bar()] if self.progress and self.strategy.is_main else []
+        callbacks = [*self.callbacks, *more, *shown]
         run = Run.create(None, name=name, config={}, environment={})
-        state = State(task=task, engine=engine, hooks=Hooks(callbacks), run=run)
+        state = state_of(engine, task=task, hooks=Hooks(callbacks), run=run)
         with ExitStack() as cleanup:
             cleanup.callback(batches.close)
             for hook in state.hooks.on_cleanup:
@@ -283,24 +297,31 @@ class Trainer:
                 f"Trainer: give exactly one of max_epochs and max_steps to fit; {given} is given"
             )
         check_task(task)
+        if self.microbatch_size == "auto" and self.strategy.world_size > 1:
+            raise ValueError(
+                f"Trainer: microbatch_size is 'auto' on {self.strategy.world_size} processes, which "
+                "would try different sizes; give a number"
+            )
+        self.strategy.join()
+        engine = self._engine()
         origin = find_origin(resume, self.run_dir)
+        check_same_origin(origin, engine)
         seed = self.seed if self.seed is not None else origin.seed
-        seed = secrets.randbelow(2**32) if seed is None else seed
+        seed = engine.gather(secrets.randbelow(2**32) if seed is None else seed)[0]
         source = as_source(train, batch_size=BATCH_SIZE, shuffle=True, name="train")
-        batches = source.open(seed, pin_memory=self.device.type == "cuda")
+        batches = engine.to_train(self._opened(source, seed))
         stack.callback(batches.close)
         evaluations = {}
         for name, data in looks.items():
             if data is not None:
-                evaluations[name] = self._open_to_look(data, name, seed)
+                evaluations[name] = engine.to_look(self._open_to_look(data, name, seed))
                 stack.callback(evaluations[name].close)
         hooks = Hooks([*self.callbacks, *callbacks, *self._own_callbacks()])
-        engine = self._engine()
         engine.strategy.setup(task)
         optimizers = optimizers_of(task)
-        state = State(
+        state = state_of(
+            engine,
             task=task,
-            engine=engine,
             hooks=hooks,
             max_epochs=self.max_epochs,
             max_steps=self.max_steps,
@@ -324,7 +345,7 @@ class Trainer:
         engine.clear_gradients()  # what somebody left from before does not belong to the first step
         engine.before_step = tuple(_bound(hook, state) for hook in hooks.on_before_optimizer_step)
         engine.after_step = tuple(_bound(hook, state) for hook in hooks.on_after_optimizer_step)
-        state.turn = Fitting(state) if self.microbatch_size == "auto" else task.train_step
+        state.turn = state.turned(Fitting(state) if self.microbatch_size == "auto" else task.train_step)
         if self.compile:
             arguments = dict(self.compile) if isinstance(self.compile, Mapping) else {}
             for module in task.compile_modules():
@@ -332,7 +353,7 @@ class Trainer:
         if self.deterministic:
             stack.enter_context(_deterministic())
         task.train()
-        rng.seed_all(seed)
+        rng.seed_all(seed, engine.strategy.rank)  # ranks draw different masks
         if origin.contents is not None:
             restore(state, origin.contents)
         facts = {
@@ -342,12 +363,13 @@ class Trainer:
             "deterministic": self.deterministic,
             "precision": self.precision.name,
         }
-        state.run = begin_record(state.progress, origin, self.run_dir, config, facts)
+        begin = begin_record if state.is_main else begin_aside
+        state.run = begin(state.progress, origin, self.run_dir, config, facts)
         return state
 
     def _own_callbacks(self) -> list[Callback]:
         own: list[Callback] = [Trial()] if self.trial else []
-        if self.progress:
+        if self.progress and self.strategy.is_main:
             own += [Summary(shapes=not self.compile), progress_bar(every=int(self.progress))]
         return own if self.checkpoint is None else [*own, self.checkpoint]
 
@@ -372,7 +394,10 @@ def _bound(hook: Hook, state: State) -> Callable[[], None]:
 def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return torch.device("cpu") if accelerator is None else accelerator
+        if accelerator is None:
+            return torch.device("cpu")
+        place = place_of()  # each process of a machine has a device of its own
+        return accelerator if place.world_size == 1 else torch.device(accelerator.type, place.local_rank)
     try:
         return torch.device(device)
     except RuntimeError as error:

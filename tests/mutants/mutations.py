@@ -284,7 +284,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a step's loss is a mean of means",
-        "strategies/single.py",
+        "strategy.py",
         "        return [count / total if total else 0.0 for count in items], total\n",
         "        return [1.0 / len(items) for count in items], total\n",
         (ACCUMULATION,),

@@ -73,6 +73,7 @@ class Checkpoints(Callback):
         self.mode = mode
         self.background = background
         self.on_error = on_error
+        self._saves = False
         self._writer: Writer | None = None
         self.after_save = after_save
         self._saved: tuple[Any, ...] | None = None
@@ -81,7 +82,9 @@ class Checkpoints(Callback):
     def on_fit_start(self, state: State) -> None:
         """Open the folder of the run; without one there is nothing to do."""
         self._saved = self._scored = None
-        if state.run.path is not None and state.is_main:
+        # All processes take part in what is saved, and the one that has the run's folder writes it.
+        self._saves = state.engine.strategy.reduce([float(state.run.path is not None)])[0] > 0
+        if state.run.path is not None:
             kind = BackgroundWriter if self.background else Writer
             self._writer = kind(
                 Path(state.run.path) / "checkpoints",
@@ -118,9 +121,10 @@ class Checkpoints(Callback):
 
     def on_cleanup(self, state: State) -> None:
         """Save the end of a run that was cancelled too; finish what is being written."""
+        if state.exception is None:
+            self.save(state)
+        self._saves = False
         if self._writer is not None:
-            if state.exception is None:
-                self.save(state)
             writer, self._writer = self._writer, None
             try:
                 with self._tolerant(state):
@@ -133,16 +137,19 @@ class Checkpoints(Callback):
     def save(self, state: State) -> None:
         """Save the run as it stands at this boundary, once, with the score of these weights."""
         place = (state.progress.step, state.progress.epoch, state.ended)
-        if self._writer is None or place == self._saved:
+        if not self._saves or place == self._saved:
             return
         # The record must hold every value up to a checkpoint before the checkpoint can be resumed from.
         state.flush()
         state.run.flush()
-        with self._tolerant(state):
-            self._writer.wait()
-        with self._tolerant(state):
-            self._saved = place
-            self._writer.save(state.progress.step, snapshot(capture(state)), score=self._score(state))
+        if self._writer is not None:
+            with self._tolerant(state):
+                self._writer.wait()
+        self._saved = place
+        contents = capture(state)
+        if self._writer is not None:
+            with self._tolerant(state):
+                self._writer.save(state.progress.step, snapshot(contents), score=self._score(state))
 
     def _score(self, state: State) -> float | None:
         if self._scored is None or self._scored[0] != state.progress.step:
@@ -155,7 +162,8 @@ class Checkpoints(Callback):
         try:
             yield
         except CheckpointError as error:
-            self._saved = None
+            if not state.engine.strategy.is_shared:  # several processes would have to agree to try again
+                self._saved = None
             if self.on_error == "raise":
                 raise
             warnings.warn(f"{error}; training goes on", stacklevel=4)

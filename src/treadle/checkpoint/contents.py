@@ -12,25 +12,34 @@ from treadle.state import State
 
 def capture(state: State) -> dict[str, Any]:
     """The whole state of a run at a step boundary, as one tree; tensors are the live ones, not copies."""
-    model = state.engine.strategy.model_state(state.task)
+    strategy = state.engine.strategy
+    model = strategy.model_state(state.task)
+    own = {
+        "batches": state.train_batches.state_dict(),
+        "metrics": {name: metric.state_dict() for name, metric in state.metrics.items()},
+        "rng": rng.capture(),
+    }
+    ranks = state.engine.gather(own)  # on one process this is `own` itself
     return {
         "model": {name: value for name, value in model.items() if isinstance(value, Tensor)},
         "model_extra": {name: value for name, value in model.items() if not isinstance(value, Tensor)},
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
+        "optimizers": {
+            name: strategy.optimizer_state(state.task, optimizer)
+            for name, optimizer in state.optimizers.items()
+        },
         "schedules": {name: schedule.state_dict() for name, schedule in state.schedules.items()},
         "precision": state.engine.precision.state_dict(),
         "progress": state.progress.state_dict(),
-        "batches": state.train_batches.state_dict(),
         "callbacks": state.hooks.state_dict(),
         "values": state.values.state_dict(),
-        "metrics": {name: metric.state_dict() for name, metric in state.metrics.items()},
         "results": dict(state.results),
         "recorded": state.run.counts(),
         "ended": state.ended,
         # Cleared at every boundary, unless the task's own zero_grad keeps something of them.
         "gradients": {n: p.grad for n, p in state.task.named_parameters() if p.grad is not None},
         "seed": state.seed,
-        "rng": rng.capture(),
+        **own,
+        "ranks": ranks[1:],
     }
 
 
@@ -46,27 +55,48 @@ def restore(state: State, contents: dict[str, Any]) -> None:
                 f"the checkpoint has the {kind} {sorted(contents[kind])}, the task {sorted(present)}: "
                 "resume with the configuration that the run was started with"
             )
+    strategy = state.engine.strategy
     load_model(state, contents)
     for name, optimizer in state.optimizers.items():
-        optimizer.load_state_dict(contents["optimizers"][name])
+        strategy.load_optimizer(state.task, optimizer, contents["optimizers"][name])
     for name, schedule in state.schedules.items():
         schedule.load_state_dict(contents["schedules"][name])
     state.engine.precision.load_state_dict(contents["precision"])
     state.progress.load_state_dict(contents["progress"])
     state.current_step = state.progress.step  # an epoch's end that comes next belongs to this step
     state.ended = contents["ended"]
-    state.train_batches.load_state_dict(contents["batches"])
+    own, others = _share(state, contents)
+    state.train_batches.load_state_dict(own["batches"])
     state.hooks.load_state_dict(contents["callbacks"])
     state.values.load_state_dict(contents["values"])
     for name, metric in state.metrics.items():
-        if name in contents["metrics"]:
-            metric.load_state_dict(contents["metrics"][name])
+        if name in own["metrics"]:
+            metric.load_state_dict(own["metrics"][name])
+            metric.merge([other["metrics"][name] for other in others])
     state.results = dict(contents["results"])
     state.latest = dict(contents["results"])
-    for name, parameter in state.task.named_parameters():
-        if name in contents["gradients"]:
-            parameter.grad = contents["gradients"][name].to(parameter.device)
-    rng.restore(contents["rng"])
+    if strategy.keeps_gradients:
+        for name, parameter in state.task.named_parameters():
+            if name in contents["gradients"]:
+                parameter.grad = contents["gradients"][name].to(parameter.device)
+    rng.restore(own["rng"])
+
+
+def _share(state: State, contents: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the saved ranks had of their own for this rank to go on with, and the others it takes over.
+
+    On as many processes as saved, each goes on with its own. On another number, what was counted goes to
+    rank 0, and each rank that was not there gets generators that follow from rank 0's.
+    """
+    rank, world_size = state.engine.strategy.rank, state.engine.strategy.world_size
+    first = {name: contents[name] for name in ("batches", "metrics", "rng")}
+    saved = [first, *contents.get("ranks", [])]
+    if len(saved) == world_size:
+        return saved[rank], []
+    if rank == 0:
+        return first, saved[1:]
+    own = saved[rank] if rank < len(saved) else {**first, "rng": rng.derived(first["rng"], rank)}
+    return {**own, "batches": first["batches"], "metrics": {}}, []
 
 
 def load_model(state: State, contents: dict[str, Any]) -> None:
@@ -76,6 +106,6 @@ def load_model(state: State, contents: dict[str, Any]) -> None:
         ValueError: names or shapes are not this task's; the text lists them.
     """
     try:
-        state.task.load_state_dict({**contents["model"], **contents["model_extra"]})
+        state.engine.strategy.load_model(state.task, {**contents["model"], **contents["model_extra"]})
     except RuntimeError as error:
         raise ValueError(f"the checkpoint is of another model: {error}") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
 
 from treadle import rng
 from treadle.data.source import Batches, Source
@@ -32,9 +33,25 @@ class GivenLoader(Source):
             )
         self.loader = loader
 
+    def in_order(self) -> Source:
+        """The same batches; ranks take turns at them, unless the sampler deals samples out itself."""
+        return self if isinstance(self.loader.sampler, DistributedSampler) else InTurns(self.loader)
+
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """The DataLoader's batches; `seed` and `pin_memory` are its own affair."""
         return GivenBatches(self.loader, world_size)
+
+
+class InTurns(GivenLoader):
+    """A given DataLoader to be looked at: batch number b is rank b modulo the number of ranks'."""
+
+    def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
+        """This rank's batches."""
+        return (
+            GivenBatches(self.loader, 1)
+            if world_size == 1
+            else TurnBatches(self.loader, seed, rank, world_size)
+        )
 
 
 class GivenBatches(Batches):
@@ -109,6 +126,31 @@ class GivenBatches(Batches):
         for name, generator in self._generators.items():
             if name in states:
                 generator.set_state(states[name])
+
+
+class TurnBatches(GivenBatches):
+    """Every so manieth batch of a given DataLoader, to be looked at."""
+
+    def __init__(self, loader: DataLoader[Any], seed: int, rank: int, world_size: int) -> None:
+        super().__init__(loader, 1)
+        self._seed, self._rank, self._world_size = seed, rank, world_size
+        if self.length is not None:
+            self.length = len(range(rank, self.length, world_size))
+
+    def look(self) -> Iterator[Any]:
+        """This rank's batches; a DataLoader that shuffles does so alike on every rank."""
+        own = self._own()
+        try:
+            with rng.isolated():
+                rng.seed_all(self._seed)
+                iterator = super().look()
+                first = next(iterator, None)
+            if self._rank == 0 and first is not None:
+                yield first
+            # The first batch is taken already.
+            yield from islice(iterator, (self._rank - 1) % self._world_size, None, self._world_size)
+        finally:
+            self._set_own(own)
 
 
 def _generators(loader: DataLoader[Any]) -> dict[str, torch.Generator]:

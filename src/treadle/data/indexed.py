@@ -21,6 +21,7 @@ _BLOCK = 2**14  # positions whose order is computed at once
 class IndexedBatches(Batches):
     """A `Loader` over numbered samples, opened. Nothing needs saving: (epoch, batch) say it all."""
 
+    aligned = True
     length: int
     num_samples: int
 

@@ -25,8 +25,10 @@ class Batches:
     Attributes:
         length: batches in an epoch, None where only reading tells.
         num_samples: samples in an epoch over all ranks, None where only reading tells.
+        aligned: whether every rank has a batch, an empty one perhaps, wherever another rank has one.
     """
 
+    aligned: bool = False
     length: int | None
     num_samples: int | None = None
 

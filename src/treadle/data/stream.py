@@ -50,6 +50,8 @@ class StreamBatches(Batches):
     to shard itself by worker is switched off. `set_epoch` of the dataset is called where it has one.
     """
 
+    aligned = True
+
     def __init__(self, loader: Loader, seed: int, rank: int, world_size: int, pin_memory: bool) -> None:
         self.num_samples = loader.num_samples
         self.length = None

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from treadle.state import State
-from treadle.strategies.single import Items
+from treadle.strategy import Items
 from treadle.supervised_task import SupervisedTask
 from treadle.task import Loss
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 Items = int | float | Tensor
 """How many items a batch has: a number, or a tensor on the device (tokens that only it has counted)."""
@@ -15,6 +16,9 @@ Items = int | float | Tensor
 class Strategy:
     """One process on one device. Others override what several processes do differently."""
 
+    is_shared: bool = False
+    """Whether several processes share each step."""
+
     rank: int = 0
     world_size: int = 1
 
@@ -22,13 +26,25 @@ class Strategy:
         self.device = device
 
     @property
+    def keeps_gradients(self) -> bool:
+        """Whether what a task keeps of its gradients from step to step is kept on this process."""
+        return True
+
+    @property
     def is_main(self) -> bool:
         """Whether this process prints and writes the record."""
         return self.rank == 0
 
+    def join(self) -> None:
+        """Meet the other processes, before anything else is done."""
+
     def setup(self, task: nn.Module) -> None:
         """Place the task's parameters and buffers, before the optimizers are made."""
         task.to(self.device)
+
+    def setup_to_look(self, task: nn.Module) -> None:
+        """Place the task where it is only evaluated."""
+        self.setup(task)
 
     def shares(self, items: Sequence[Items]) -> tuple[list[float | Tensor], Items]:
         """Each micro-batch's part of the step's items, and their total over all processes.
@@ -46,6 +62,22 @@ class Strategy:
     def reduce(self, numbers: list[float]) -> list[float]:
         """Add numbers over all processes."""
         return numbers
+
+    def optimizer_state(self, task: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+        """An optimizer's state, whole on this process."""
+        return optimizer.state_dict()
+
+    def load_optimizer(self, task: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Take back what `optimizer_state` returned."""
+        optimizer.load_state_dict(state)
+
+    def load_model(self, task: nn.Module, state: dict[str, Any]) -> None:
+        """Take back what `model_state` returned.
+
+        Raises:
+            RuntimeError: names or shapes are not this task's.
+        """
+        task.load_state_dict(state)
 
     def model_state(self, task: nn.Module) -> dict[str, Any]:
         """The task's state under its plain names, free of wrappers' prefixes."""

@@ -1,0 +1,133 @@
+"""torch's FSDP2: parameters, gradients and optimizer states are cut into shards, one for each process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from treadle.parallel.all_reduce import AllReduce
+
+WHOLE = StateDictOptions(full_state_dict=True)
+
+
+class FSDP2(AllReduce):
+    """Fully sharded data parallel (`fully_shard`): no process has the whole model, except layer by layer.
+
+    Every child of the task is sharded, and within it every module of the classes in `wrap`, each of which is
+    gathered before its forward and backward pass and let go after it. Gradients come back averaged and
+    sharded. Checkpoints hold the whole model and optimizer under their plain names, so a run can go on with
+    any strategy and any number of processes.
+
+    Args:
+        device, timeout: see `AllReduce`.
+        wrap: classes of layers that are gathered one at a time, such as a transformer's block.
+        precision: in which type parameters are gathered and gradients are reduced; see torch's
+            `MixedPrecisionPolicy`. None keeps those of the parameters.
+        reshard_after_forward: let gathered parameters go after the forward pass; False keeps them until
+            the backward pass, which costs memory and saves messages.
+        cpu_offload: keep the shards in the host's memory.
+
+    Raises:
+        ValueError: when a fit starts: the task has parameters of its own, outside its children.
+    """
+
+    averages = True
+    skips_empty = False
+
+    def __init__(
+        self,
+        device: torch.device | None = None,
+        timeout: float = 1800.0,
+        wrap: Sequence[type[nn.Module]] = (),
+        precision: MixedPrecisionPolicy | None = None,
+        reshard_after_forward: bool = True,
+        cpu_offload: bool = False,
+    ) -> None:
+        super().__init__(device, timeout)
+        self.wrap = tuple(wrap)
+        self.precision = precision or MixedPrecisionPolicy()
+        self.reshard_after_forward = reshard_after_forward
+        self.offload = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
+        self._sharded: list[FSDPModule] = []
+
+    def setup(self, task: nn.Module) -> None:
+        """Place the task as it is on rank 0, and cut its parameters into shards."""
+        own = [name for name, _ in task.named_parameters(recurse=False)]
+        if own:
+            raise ValueError(
+                f"FSDP2: {type(task).__name__} has the parameters {own} itself, outside its children, which "
+                'are what is sharded; put them into a module, or use strategy="all_reduce"'
+            )
+        children = [child for child in task.children() if any(True for _ in child.parameters())]
+        self._sharded = [child for child in children if isinstance(child, FSDPModule)]
+        self._buffers = [buffer for buffer in task.buffers() if buffer.numel()]
+        if children and len(self._sharded) == len(children):
+            return  # of an earlier fit
+        super().setup(task)
+        options: dict[str, Any] = {
+            "mesh": init_device_mesh(self.device.type, (self.world_size,)),
+            "mp_policy": self.precision,
+            "offload_policy": self.offload,
+            "reshard_after_forward": self.reshard_after_forward,
+        }
+        for child in children:
+            for module in reversed(list(child.modules())):  # inner ones first
+                if module is not child and isinstance(module, self.wrap):
+                    fully_shard(module, **options)
+            fully_shard(child, **options)
+        self._sharded = [child for child in children if isinstance(child, FSDPModule)]
+
+    def sync_gradients(self, last: bool) -> None:
+        """Reduce gradients after the last micro-batch only."""
+        for child in self._sharded:
+            child.set_requires_gradient_sync(last)
+
+    def complete_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """They are averaged already."""
+
+    def model_state(self, task: nn.Module) -> dict[str, Any]:
+        """The whole model, on the CPU of every process; all processes take part."""
+        return {name: _whole(value) for name, value in task.state_dict().items()}
+
+    def load_model(self, task: nn.Module, state: dict[str, Any]) -> None:
+        """Cut a whole model into this process's shards."""
+        set_model_state_dict(task, state, options=WHOLE)
+
+    def optimizer_state(self, task: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+        """The whole optimizer in its plain form, as one process has it; all processes take part."""
+        state = optimizer.state_dict()
+        return {**state, "state": {n: _whole_of(one) for n, one in state["state"].items()}}
+
+    def load_optimizer(self, task: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Cut a whole optimizer's state into shards like its parameters'."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        cut = {n: {k: _cut(v, parameters[n]) for k, v in one.items()} for n, one in state["state"].items()}
+        optimizer.load_state_dict({**state, "state": cut})
+
+
+def _whole(value: Any) -> Any:
+    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+
+
+def _whole_of(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _whole(value) for name, value in values.items()}
+
+
+def _cut(value: Any, like: Tensor) -> Any:
+    if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
