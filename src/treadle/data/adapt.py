@@ -50,7 +50,7 @@ def rows_of(
             where=where,
         )
         return SubsetRows(inner, dataset.indices, where)
-    rows = _whole_rows(dataset, where)
+    rows = whole_rows(dataset, where)
     if rows is not None:
         plain = transform is None and collate is None
         return rows if plain else UnstackedRows(rows, seeding, transform, collate)
@@ -60,7 +60,8 @@ def rows_of(
     return SampleRows(dataset, seeding, transform, collate)
 
 
-def _whole_rows(dataset: Any, where: str) -> Rows | None:
+def whole_rows(dataset: Any, where: str) -> Rows | None:
+    """Rows that are gathered a whole batch at a time; None for a dataset that is read sample by sample."""
     if is_columns(dataset):
         return Rows(dataset, where)
     if isinstance(dataset, TensorDataset) and type(dataset).__getitem__ is TensorDataset.__getitem__:

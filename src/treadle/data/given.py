@@ -11,13 +11,16 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Itera
 
 from treadle import rng
 from treadle.data.source import Batches, Source
+from treadle.data.whole import whole_batches
 
 
 class GivenLoader(Source):
     """The batches of a torch DataLoader exactly as a plain loop sees them, drawing what it draws.
 
     The batch size is that of one process, as is conventional; a distributed sampler is the caller's.
-    `set_epoch` of the sampler, batch sampler and dataset is called where there is one.
+    `set_epoch` of the sampler, batch sampler and dataset is called where there is one. Where the data lie in
+    memory and torch's own collate function joins them, whole batches are gathered instead, the same to the
+    bit; see `whole_batches`.
 
     Raises:
         TypeError: `loader` is no DataLoader.
@@ -65,6 +68,7 @@ class GivenBatches(Batches):
 
     def __init__(self, loader: DataLoader[Any], world_size: int) -> None:
         self._loader = loader
+        self._whole = whole_batches(loader)
         self.length = _length(loader)
         self.num_samples = _samples(loader, world_size)
         self._generators = _generators(loader)
@@ -83,7 +87,7 @@ class GivenBatches(Batches):
                 set_epoch(epoch)
         if start == 0:
             self._snapshot = {"epoch": epoch, "global": rng.capture(), "own": self._own()}
-            yield from self._loader
+            yield from self._whole
             return
         if self._snapshot.get("epoch") != epoch:
             raise ValueError(
@@ -94,7 +98,7 @@ class GivenBatches(Batches):
         try:
             rng.restore(self._snapshot["global"])
             self._set_own(self._snapshot["own"])
-            iterator = iter(self._loader)
+            iterator = iter(self._whole)
             for _ in range(start):
                 next(iterator, None)
         finally:
@@ -105,7 +109,7 @@ class GivenBatches(Batches):
         """All batches in the DataLoader's own order; its generators are put back afterwards."""
         own = self._own()
         try:
-            yield from self._loader
+            yield from self._whole
         finally:
             self._set_own(own)
 
