@@ -12,9 +12,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from treadle.data import as_source
+from treadle.preparing import BATCH_SIZE, EVAL_BATCH_SIZE
 from treadle.runs import Run
 from treadle.supervised_task import SupervisedTask
-from treadle.trainer import BATCH_SIZE, EVAL_BATCH_SIZE, Trainer
+from treadle.trainer import Trainer
 
 
 def fit(

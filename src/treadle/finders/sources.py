@@ -7,7 +7,7 @@ from typing import Any
 
 from treadle.data import Loader, as_source, batch_items, concatenate
 from treadle.data.batch import take
-from treadle.trainer import BATCH_SIZE
+from treadle.preparing import BATCH_SIZE
 
 
 def check_repeatable(train: Any) -> None:
