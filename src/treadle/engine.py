@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from treadle.data import Batches, mover, split
+from treadle.direct_backward import direct_backward
 from treadle.log import MetricLog, read_counters
 from treadle.metrics import Metric
 from treadle.precision import Precision
@@ -56,6 +57,8 @@ class Engine:
         self.before_step: tuple[Listener, ...] = ()
         self.after_step: tuple[Listener, ...] = ()
         self._clip = clip or Clip()
+        self._backward = direct_backward()
+        self._one = torch.ones(())
         self._parameters: list[nn.Parameter] = []
         self._zero_grad: Callable[[], None] = self.clear_gradients
         self._steppers: dict[Optimizer, Callable[[], Any]] = {}
@@ -110,9 +113,20 @@ class Engine:
 
     def backward(self, loss: Tensor, share: Share = 1.0) -> None:
         """Add the gradient of `share` times `loss`, a scalar that is the mean over its items."""
-        if type(share) is not float or share != 1.0:
-            loss = loss * share
-        self.precision.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss = self.precision.scale(loss)
+        if loss.ndim:  # no scalar: torch says what it allows
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            return
+        # The share goes in as the gradient of the loss: the same bits as a product, without its two kernels.
+        if isinstance(share, Tensor):
+            gradient = share.to(loss.device, loss.dtype)
+        elif share != 1.0:
+            gradient = loss.new_full((), share)
+        elif self._one.dtype is loss.dtype and self._one.device == loss.device:
+            gradient = self._one
+        else:
+            gradient = self._one = torch.ones_like(loss, requires_grad=False)
+        self._backward(loss, gradient)
 
     def step(self, *optimizers: Optimizer) -> None:
         """Unscale, clip, step each of the optimizers, clear all gradients, tick per-step schedules.
