@@ -37,12 +37,12 @@ lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-crash: $(READY) ## Kill trainings a thousand times, at every call, and damage their files (half an hour)
+crash: $(READY) ## Kill trainings a thousand times, at every call, and damage their files (ten minutes)
 	TREADLE_CRASH=full $(BIN)/python -m pytest tests/crash -s
 	$(BIN)/python -m tests.crash.long --kills 1000 $(ARGS)
 	$(BIN)/python -m tests.crash.damage --inputs 20000
 
-mutants: $(READY) ## Break the code in planted ways and see that the tests notice each (ten minutes)
+mutants: $(READY) ## Break the code in planted ways and see that the tests notice each (five minutes)
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: $(READY) ## Time a training step against the hand-written loop
