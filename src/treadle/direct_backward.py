@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ Backward = Callable[[Tensor, Tensor], None]
 """Adds to every gradient that of a scalar, times the second argument, a scalar of its type and device."""
 
 
+@functools.cache
 def direct_backward() -> Backward:
     """A function for `loss.backward(gradient)`, straight into autograd's engine where that does the same.
 

@@ -23,16 +23,16 @@ def read_scalars(values: Iterable[Tensor | float]) -> list[float]:
 
     This is the one place where logging waits for the device.
     """
-    values = list(values)
-    groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-    numbers: list[float] = [0.0] * len(values)
-    for position, value in enumerate(values):
+    numbers: list[Any] = list(values)
+    groups: dict[tuple[torch.dtype, torch.device], list[int]] = {}
+    for position, value in enumerate(numbers):
         if isinstance(value, Tensor):
-            groups.setdefault((value.device, value.dtype), []).append(position)
+            groups.setdefault((value.dtype, value.device), []).append(position)
         else:
             numbers[position] = float(value)
     for positions in groups.values():
-        stacked = torch.stack([values[position].reshape(()) for position in positions])  # type: ignore[union-attr]
+        given = [numbers[position] for position in positions]
+        stacked = torch.stack([value.reshape(()) if value.ndim else value for value in given])
         read = stacked.double().tolist()  # waits for the device
         for position, number in zip(positions, read, strict=True):
             numbers[position] = number
@@ -52,7 +52,8 @@ class MetricLog:
         self._prefix = prefix
         self._pending: list[tuple[str, int, Tensor | float, Tensor | float]] = []
         self._plain: list[Point] = []
-        self._sums: dict[str, tuple[float, float]] = {}
+        self._sums: dict[str, list[float]] = {}
+        self._names: dict[str, str] = {}  # full ones, by the names that values were logged under
         self.record = self._plain.append
         self.add = self._pending.append  # the hot path: one list append, no method of ours in between
 
@@ -85,24 +86,31 @@ class MetricLog:
         return list(zip(names, steps, read_scalars(given), read_scalars(items), strict=True)), plain
 
     def _merge(self, entries: list[Entry], plain: list[Point]) -> list[Point]:
+        # By name and step: the sum, its weight, the first value that has items, and its own weight.
         merged: dict[tuple[str, int], list[float]] = {}
-        alone: dict[tuple[str, int], tuple[float, float]] = {}
         for name, step, value, weight in entries:
             # A micro-batch without items (all padding, an empty share of a rank) has no mean to count.
             weighted = value * weight if weight else 0.0
-            sums = merged.setdefault((name, step), [0.0, 0.0])
-            sums[0] += weighted
-            sums[1] += weight
-            if weight:
-                alone.setdefault((name, step), (value, weight))
+            known = merged.get((name, step))
+            if known is None:
+                merged[name, step] = [weighted, weight, value if weight else float("nan"), weight]
+            else:
+                known[0] += weighted
+                known[1] += weight
+                if weight and not known[3]:
+                    known[2:] = value, weight
         points: list[Point] = []
-        for (name, step), (weighted, weight) in merged.items():
-            value, own = alone.get((name, step), (float("nan"), 0.0))
+        for (name, step), (weighted, weight, value, own) in merged.items():
             if weight != own:  # a value that stands alone is kept to the last bit
                 value = weighted / weight if weight else float("nan")
-            full = name if "/" in name else f"{self._prefix}/{name}"
-            before = self._sums.get(full, (0.0, 0.0))
-            self._sums[full] = (before[0] + weighted, before[1] + weight)
+            full = self._names.get(name)
+            if full is None:
+                full = self._names[name] = name if "/" in name else f"{self._prefix}/{name}"
+            sums = self._sums.get(full)
+            if sums is None:
+                sums = self._sums[full] = [0.0, 0.0]
+            sums[0] += weighted
+            sums[1] += weight
             points.append((full, step, value))
         return points + plain
 
@@ -126,7 +134,7 @@ class MetricLog:
         """Take back what `state_dict` returned."""
         self._pending.clear()
         self._plain.clear()
-        self._sums = {name: (total, weight) for name, (total, weight) in state.items()}
+        self._sums = {name: list(sums) for name, sums in state.items()}
 
 
 def counters(templates: Mapping[str, Metric], device: torch.device) -> dict[str, Metric]:

@@ -125,7 +125,7 @@ class State:
             value: a number, or a tensor of one element.
             items: what it weighs in the step's and the epoch's mean; default the items of this micro-batch.
         """
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and value.requires_grad:
             value = value.detach()
         self.values.add((name, self.current_step, value, self.engine.items if items is None else items))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ class Column:
         """The rows at `indices`: a tensor of shape [len(indices), ...]."""
         return self._values.index_select(0, torch.from_numpy(indices))
 
+    def run(self, start: int, stop: int) -> Any:
+        """The rows from `start` to `stop`, as `gather` gives them."""
+        return self._values[start:stop].clone(memory_format=torch.contiguous_format)
+
 
 class ArrayColumn(Column):
     """A NumPy array that no tensor can stand for: read-only (a memory map) or not indexed by torch."""
@@ -35,6 +39,10 @@ class ArrayColumn(Column):
         """The rows at `indices`, copied out of the array, as a tensor."""
         return torch.from_numpy(self._values.take(indices, axis=0))
 
+    def run(self, start: int, stop: int) -> Any:
+        """The rows from `start` to `stop`, as `gather` gives them."""
+        return self.gather(np.arange(start, stop))
+
 
 class ListColumn(Column):
     """Python objects, such as strings: they stay a list."""
@@ -42,6 +50,10 @@ class ListColumn(Column):
     def gather(self, indices: Indices) -> Any:
         """The objects at `indices`, a list."""
         return [self._values[index] for index in indices.tolist()]
+
+    def run(self, start: int, stop: int) -> Any:
+        """The objects from `start` to `stop`, a list."""
+        return self._values[start:stop]
 
 
 def is_columns(data: Any) -> bool:
@@ -83,14 +95,22 @@ def columns_of(data: Any, where: str) -> tuple[Any, int]:
 
 
 def gather_columns(tree: Any, indices: Indices) -> Any:
-    """The rows at `indices` of every column."""
+    """The rows at `indices` of every column; neighbours in a row are copied at once, which is faster."""
+    items = len(indices)
+    if items and indices[-1] - indices[0] == items - 1 and (np.diff(indices) == 1).all():
+        start = int(indices[0])
+        return _each(tree, lambda column: column.run(start, start + items))
+    return _each(tree, lambda column: column.gather(indices))
+
+
+def _each(tree: Any, read: Callable[[Column], Any]) -> Any:
     if isinstance(tree, Column):
-        return tree.gather(indices)
+        return read(tree)
     if type(tree) is tuple:
-        return tuple([gather_columns(column, indices) for column in tree])
+        return tuple([_each(column, read) for column in tree])
     if type(tree) is dict:
-        return {key: gather_columns(column, indices) for key, column in tree.items()}
-    return type(tree)(*(gather_columns(column, indices) for column in tree))  # a named tuple
+        return {key: _each(column, read) for key, column in tree.items()}
+    return type(tree)(*(_each(column, read) for column in tree))  # a named tuple
 
 
 def _is_array(value: Any) -> bool:

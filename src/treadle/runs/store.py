@@ -131,7 +131,7 @@ class Store:
 
 
 def read_points(connection: sqlite3.Connection, identity: int, position: int) -> Series:
-    """The points of a series from a position on that begins a chunk or lies in the tail."""
+    """The points of a series from a position on that begins a chunk or the tail."""
     parts = chunks.unpack(_read_chunks(connection, identity, position))
     tail = _read_tail(connection, identity, position)
     return Series(np.concatenate([parts.steps, tail.steps]), np.concatenate([parts.values, tail.values]))
@@ -149,7 +149,10 @@ def _read_chunks(connection: sqlite3.Connection, identity: int, position: int) -
 
 
 def _read_tail(connection: sqlite3.Connection, identity: int, position: int) -> Series:
-    sql = "SELECT step, value FROM tail WHERE series = ? AND position >= ? ORDER BY position"
+    sql = "SELECT steps, numbers FROM tail WHERE series = ? AND position >= ? ORDER BY position"
     rows = connection.execute(sql, (identity, position)).fetchall()
-    values = np.frombuffer(b"".join(value for _, value in rows), "<f8").astype(np.float64)
-    return Series(np.array([step for step, _ in rows], np.int64), values)
+    steps = np.frombuffer(b"".join(steps for steps, _ in rows), "<i8").astype(np.int64)
+    values = np.frombuffer(b"".join(numbers for _, numbers in rows), "<f8").astype(np.float64)
+    if len(steps) != len(values):
+        raise ValueError(f"{len(steps)} steps have {len(values)} values")
+    return Series(steps, values)

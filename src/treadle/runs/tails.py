@@ -18,7 +18,8 @@ from treadle.runs.store import read_points
 
 Point = tuple[str, int, float]
 
-_double = struct.Struct("<d").pack
+_Row = tuple[int, int, int, bytes, bytes]
+"""Points of one series that were appended together: series, position, greatest step, steps, values."""
 
 
 class _Tail:
@@ -49,10 +50,15 @@ class Tails:
         chunked = "(SELECT coalesce(max(position + count), 0) FROM chunk WHERE series = id)"
         for name, identity, position in self._connection.execute(f"SELECT name, id, {chunked} FROM series"):
             by_identity[identity] = self._tails[name] = _Tail(identity, position)
-        rows = self._connection.execute("SELECT series, step, value FROM tail ORDER BY series, position")
-        for identity, step, value in rows:
-            by_identity[identity].steps.append(step)
-            by_identity[identity].values.append(struct.unpack("<d", value)[0])
+        rows = self._connection.execute("SELECT series, steps, numbers FROM tail ORDER BY series, position")
+        for identity, steps, numbers in rows:
+            tail = by_identity[identity]
+            tail.steps += np.frombuffer(steps, "<i8").tolist()
+            tail.values += np.frombuffer(numbers, "<f8").tolist()
+            if len(tail.steps) != len(tail.values):
+                raise ValueError(
+                    f"a row of series {identity} has {len(steps)} bytes of steps, {len(numbers)} of values"
+                )
 
     def append(self, points: Iterable[Point]) -> int:
         """Add points; returns the greatest step among them (0 if there are none)."""
@@ -63,7 +69,7 @@ class Tails:
                 group = groups[name] = ([], [])
             group[0].append(index(step))
             group[1].append(float(value))
-        rows: list[tuple[int, int, int, bytes]] = []
+        rows: list[_Row] = []
         for name, (steps, values) in groups.items():
             tail = self._tails.get(name) or self._new_series(name)
             start = len(tail.steps)
@@ -72,9 +78,14 @@ class Tails:
             if len(tail.steps) >= POINTS:
                 self._compact(tail, has_rows=start > 0)
                 start = 0
-            new = range(start, len(tail.steps))
-            rows += [(tail.identity, tail.position + i, tail.steps[i], _double(tail.values[i])) for i in new]
-        self._connection.executemany("INSERT INTO tail VALUES (?, ?, ?, ?)", rows)
+            new = tail.steps[start:]
+            if new:
+                packed = (
+                    struct.pack(f"<{len(new)}q", *new),
+                    struct.pack(f"<{len(new)}d", *tail.values[start:]),
+                )
+                rows.append((tail.identity, tail.position + start, max(new), *packed))
+        self._connection.executemany("INSERT INTO tail VALUES (?, ?, ?, ?, ?)", rows)
         return max((max(steps) for steps, _ in groups.values()), default=0)
 
     def counts(self) -> dict[str, int]:

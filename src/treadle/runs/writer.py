@@ -186,7 +186,7 @@ class WritableStore(Store):
         self._last_tick = last or 0.0
 
     def _load_progress(self) -> None:
-        tables = {"tail": "step", "chunk": "last", "epoch": "step", "clock": "step"}
+        tables = {"tail": "last", "chunk": "last", "epoch": "step", "clock": "step"}
         steps = [f"coalesce((SELECT max({column}) FROM {table}), 0)" for table, column in tables.items()]
         sql = f"SELECT max({', '.join(steps)}), coalesce((SELECT max(epoch) FROM epoch), 0)"
         self._step, self._epoch = self._connection.execute(sql).fetchone()

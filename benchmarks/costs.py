@@ -1,0 +1,195 @@
+"""What everything around a step costs: extras, epochs, set-up, growth, evaluation, prediction.
+
+The processor's time of the training thread, so that a busy machine changes little; each number is the
+median of differences or ratios between two runs taken in turns A B A B.
+
+    python benchmarks/costs.py [--pairs 9] [--threads 1] [--steps 100000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import treadle
+
+BATCH, FEATURES, CLASSES = 32, 64, 10
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(512 * BATCH, FEATURES, generator=GENERATOR)
+Y = torch.randint(CLASSES, (512 * BATCH,), generator=GENERATOR)
+
+
+def mlp() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, CLASSES))
+
+
+def fit(steps: int, batch: int = BATCH, samples: int | None = None, **options: Any) -> treadle.Run:
+    task = treadle.SupervisedTask(
+        mlp(), cross_entropy, torch.optim.SGD, lr=0.01, metrics=options.pop("metrics", None)
+    )
+    count = steps * batch if samples is None else samples
+    settings = {
+        "max_steps": steps,
+        "max_epochs": None,
+        "seed": 0,
+        "device": "cpu",
+        "run_dir": None,
+        "progress": False,
+    }
+    settings |= {"checkpoint": None} | options
+    return treadle.Trainer(**settings).fit(task, treadle.Loader((X[:count], Y[:count]), batch, shuffle=True))
+
+
+class Idle(treadle.Callback):
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_step_end(self, state: treadle.State) -> None:
+        pass
+
+
+class Logging(treadle.Callback):
+    """Twenty values a step, still on the device."""
+
+    def __init__(self) -> None:
+        self.names = [f"value_{number}" for number in range(20)]
+
+    def on_step_end(self, state: treadle.State) -> None:
+        for name in self.names:
+            state.log(name, state.loss)
+
+
+def spent(function: Callable[[], object]) -> float:
+    gc.collect()
+    began = time.thread_time()
+    function()
+    return time.thread_time() - began
+
+
+def difference(more: Callable[[], object], less: Callable[[], object], pairs: int) -> float:
+    more(), less()
+    return statistics.median(spent(more) - spent(less) for _ in range(pairs))
+
+
+def ratio(one: Callable[[], object], other: Callable[[], object], pairs: int) -> float:
+    one(), other()
+    return statistics.median(spent(one) / spent(other) for _ in range(pairs))
+
+
+def extras(pairs: int) -> Iterator[tuple[str, str]]:
+    steps = 400
+
+    def per_step(items: int, **options: Any) -> str:
+        seconds = difference(lambda: fit(steps, **options), lambda: fit(steps), pairs)
+        return f"{seconds * 1e6 / steps / items:.2f} us a step each"
+
+    yield "an idle callback (of 50)", per_step(50, callbacks=[Idle(number) for number in range(50)])
+    yield "a value logged (of 20)", per_step(20, callbacks=[Logging()])
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "run"  # its set-up, the same for any number of steps, is left out
+        longer = difference(lambda: fit(5 * steps, run_dir=place), lambda: fit(5 * steps), pairs)
+        shorter = difference(lambda: fit(steps, run_dir=place), lambda: fit(steps), pairs)
+        yield "the run's record", f"{(longer - shorter) * 1e6 / (4 * steps):.2f} us a step"
+
+
+def fixed(pairs: int) -> Iterator[tuple[str, str]]:
+    epochs = 100
+
+    def short(many: bool) -> Callable[[], object]:
+        samples = BATCH if many else epochs * BATCH
+        return lambda: fit(epochs, samples=samples, metrics={"accuracy": treadle.metrics.Accuracy()})
+
+    cost = difference(short(True), short(False), pairs)
+    yield "an epoch of one step, over a step of a long epoch", f"{cost * 1e3 / epochs:.2f} ms"
+    with tempfile.TemporaryDirectory() as folder:
+        cost = statistics.median(spent(lambda: fit(1, run_dir=Path(folder) / "run")) for _ in range(pairs))
+    yield "a whole fit of one step, with a record", f"{cost * 1e3:.1f} ms"
+
+
+def looking(pairs: int) -> Iterator[tuple[str, str]]:
+    task = treadle.SupervisedTask(mlp(), cross_entropy, metrics={"accuracy": treadle.metrics.Accuracy()})
+    trainer = treadle.Trainer(run_dir=None, progress=False, device="cpu")
+    data = treadle.Loader((X, Y), 256)
+
+    def bare_evaluation() -> None:
+        total, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+        with torch.inference_mode():
+            for inputs, targets in zip(X.split(256), Y.split(256), strict=True):
+                output = task.model(inputs)
+                total += cross_entropy(output, targets) * len(targets)
+                right += (output.argmax(1) == targets).sum()
+        assert total.isfinite()
+
+    def bare_prediction() -> None:
+        with torch.inference_mode():
+            torch.cat([task.model(inputs) for inputs in X.split(256)])
+
+    yield (
+        "evaluate, over a bare loop",
+        f"{ratio(lambda: trainer.evaluate(task, data), bare_evaluation, pairs):.2f} x",
+    )
+    yield (
+        "predict, over a bare loop",
+        f"{ratio(lambda: trainer.predict(task, data), bare_prediction, pairs):.2f} x",
+    )
+
+
+class Growth(treadle.Callback):
+    """The processor's time of a step, and the memory, early and late."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.marks: list[tuple[float, int]] = []
+
+    def on_step_end(self, state: treadle.State) -> None:
+        if state.progress.step in (1000, 6000, self.steps - 5000, self.steps):
+            self.marks.append((time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
+def growth(steps: int) -> Iterator[tuple[str, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        marks = Growth(steps)
+        accuracy = {"accuracy": treadle.metrics.Accuracy()}
+        samples = len(X)
+        fit(steps, samples=samples, metrics=accuracy, callbacks=[marks], run_dir=Path(folder) / "run")
+        (a, _), (b, early), (c, _), (d, late) = marks.marks
+        yield f"a step near {steps:,} over one near 1,000", f"{(d - c) / (b - a):.2f} x"
+        yield f"memory at {steps:,} over that at 6,000", f"{(late - early) / 1024:+.1f} MiB"
+        marks = Growth(20_000)
+        fit(20_000, samples=20 * BATCH, metrics=accuracy, callbacks=[marks], run_dir=Path(folder) / "short")
+        (a, _), (b, early), (c, _), (d, late) = marks.marks
+        yield "a step of epoch 1,000 over one of epoch 50 (20 steps each)", f"{(d - c) / (b - a):.2f} x"
+        yield "memory after 1,000 epochs over that at 300", f"{(late - early) / 1024:+.1f} MiB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=100_000)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"torch {torch.__version__}, {arguments.threads} threads")
+    for part in (extras(arguments.pairs), fixed(arguments.pairs), looking(arguments.pairs)):
+        for what, cost in part:
+            print(f"{what:60} {cost}", flush=True)
+    for what, cost in growth(arguments.steps):
+        print(f"{what:60} {cost}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
