@@ -45,8 +45,11 @@ crash: $(READY) ## Kill trainings a thousand times, at every call, and damage th
 mutants: $(READY) ## Break the code in planted ways and see that the tests notice each (five minutes)
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-bench: $(READY) ## Time a training step against the hand-written loop
-	$(BIN)/python benchmarks/overhead.py $(ARGS)
+bench: $(READY) ## Time steps, data and all around them against the hand-written loop, and against other trainers
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/data_path.py
+	$(BIN)/python benchmarks/costs.py
+	$(BIN)/python benchmarks/compare.py $(ARGS)
 
 clean: ## Remove .venv, caches and built files; runs are kept
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
