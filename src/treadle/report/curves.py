@@ -20,8 +20,8 @@ NUMBERS = 36_000
 FEWEST, MOST = 40, 500
 """Buckets of one curve, however many curves there are."""
 
-HUGE = 1e300
-"""What is larger is drawn here: beyond it a browser's arithmetic overflows."""
+HUGE = 1e30
+"""What is larger is drawn here: beyond it charts have no ticks, and further on the arithmetic overflows."""
 
 _CLOCK = 300  # points of the clock that are enough to draw by time
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,16 +32,8 @@ def text_of(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, int):
-        return clipped(str(value)) if abs(value) < 10**18 else f"{float_of(value):.6g}"
+        return clipped(str(value))
     return clipped(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def float_of(value: int) -> float:
-    """An integer as a float, infinite where it is too large."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.copysign(math.inf, value)
 
 
 def clipped(text: str, most: int = LONGEST) -> str:

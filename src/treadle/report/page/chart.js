@@ -48,10 +48,9 @@ class Chart {
   warnings() {
     const broken = this.curves.filter((curve) => curve.gaps);
     if (!broken.length) return [];
-    const text = broken.slice(0, 4).map((curve) =>
-      `${SEVERAL ? `${curve.run.name}: ` : ""}${curve.name}, ${curve.gaps} of ${curve.points}, ` +
-      `first at step ${curve.gap}`).join("; ");
-    return [element("p", { className: "warning", textContent: `Not finite: ${text}` })];
+    return broken.slice(0, 4).map((curve) => element("p", { className: "warning" },
+      ...(SEVERAL ? [name(curve.run.name), ": "] : []), name(curve.name),
+      `: ${curve.gaps} of ${curve.points} values are not finite, first at step ${curve.gap}`));
   }
 
   tools() {
@@ -86,8 +85,8 @@ class Chart {
         dash: SEVERAL ? DASHES[kind.order % DASHES.length] : [],
         width: curve.per === "epoch" ? 2 : 1.25,
         faint: curve.per === "step" && kind.both,
-        points: curve.per === "epoch" && curve.steps.length < 60,
-        label: (SEVERAL ? `${curve.run.name}: ` : "") + curve.name + (kind.both ? ` by ${curve.per}` : ""),
+        points: curve.steps.length < (curve.per === "epoch" ? 60 : 3),
+        label: curve.name + (kind.both ? ` by ${curve.per}` : ""), run: curve.number,
       };
       if (curve.per === "step" && chosen.smoothing > 0) {
         lines.push({ ...look, xs, values: value(curve.mean), faint: true, silent: true });
@@ -123,6 +122,7 @@ class Chart {
   }
 
   options(lines, bands) {
+    const { vertical } = this; // as it is now: a plot that is replaced may still be asked
     const logarithmic = chosen.logarithmic.has(this.number);
     const axis = { stroke: color("soft"), grid: { stroke: color("grid"), width: 1 },
       ticks: { stroke: color("grid"), width: 1, size: 5 }, font: "12px system-ui, sans-serif" };
@@ -133,7 +133,7 @@ class Chart {
         points: { size: 7 }, focus: { prox: -1 } },
       scales: {
         x: { time: false, range: () => chosen.range ?? fullRange() },
-        y: { distr: logarithmic ? 3 : 1, ...(this.vertical ? { range: () => this.vertical } : {}) },
+        y: { distr: logarithmic ? 3 : 1, ...(vertical ? { range: () => vertical } : {}) },
       },
       axes: [
         { ...axis, size: 34, values: (_, splits) => splits.map(tick) },
@@ -151,7 +151,7 @@ class Chart {
 
   seriesOf(line) {
     return {
-      label: line.label, silent: line.silent, stroke: line.faint ? line.stroke + "66" : line.stroke,
+      label: line.label, run: line.run, silent: line.silent, stroke: line.faint ? line.stroke + "66" : line.stroke,
       width: line.width, dash: line.dash,
       points: { show: line.points ?? false, size: 5, fill: line.stroke },
     };
@@ -162,7 +162,6 @@ class Chart {
     if (width < 4 && height < 4) return;
     if (height >= 30 && height < plot.over.clientHeight - 1) {
       this.vertical = [plot.posToVal(top + height, "y"), plot.posToVal(top, "y")];
-      this.redrawSoon = true;
     }
     const range = width >= 4 ? [plot.posToVal(left, "x"), plot.posToVal(left + width, "x")] : chosen.range;
     plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
@@ -193,11 +192,18 @@ class Chart {
     const cells = series.slice(1).map((line, number) => ({ line, value: near(data[number + 1], at) }))
       .filter(({ line, value }) => !line.silent && value != null);
     const where = `${AXES[chosen.axis].label} ${formatted(data[0][at])}`;
-    const said = cells.slice(0, 8).map(({ line, value }) =>
-      element("span", {}, element("b", { textContent: formatted(value) }), ` ${line.label}`));
-    if (cells.length > 8) said.push(element("span", { textContent: `and ${cells.length - 8} more` }));
+    const said = cells.slice(0, 12).map(({ line, value }) => element("span", {}, ...markOf(line),
+      element("b", { textContent: formatted(value) }), " ", name(line.label)));
+    if (cells.length > 12) said.push(element("span", { textContent: `and ${cells.length - 12} more` }));
     this.readout.replaceChildren(element("span", { className: "where", textContent: where }), ...said);
   }
+}
+
+// Which run a line is of, where there are several.
+function markOf(line) {
+  if (!SEVERAL) return [];
+  const title = DATA.runs[line.run].name;
+  return [element("span", { className: `swatch run-${line.run % 8}`, title, role: "img", ariaLabel: title })];
 }
 
 // The value at a place, or the last one before it: curves have points at different steps.

@@ -42,7 +42,7 @@ function drawMarks(plot, shown) {
   const { ctx, bbox } = plot, scale = devicePixelRatio;
   ctx.save();
   ctx.beginPath();
-  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.rect(bbox.left, bbox.top, bbox.width + 6 * scale, bbox.height);
   ctx.clip();
   ctx.font = `${11 * scale}px system-ui, sans-serif`;
   for (const run of runs) {

@@ -2,7 +2,7 @@
 
 function toggle(text, swatch, on, change) {
   const button = element("button", { type: "button", className: "toggle",
-    attributes: { "aria-pressed": String(on) } }, ...(swatch ? [swatch] : []), element("bdi", { textContent: text }));
+    attributes: { "aria-pressed": String(on) } }, ...(swatch ? [swatch] : []), name(text));
   button.addEventListener("click", () => {
     const now = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(now));

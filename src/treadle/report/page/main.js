@@ -22,6 +22,12 @@ function start() {
     }
   });
   for (const chart of charts) sizes.observe(chart.place);
+  addEventListener("beforeprint", () => {
+    for (const chart of charts) {
+      chart.visible = true;
+      if (!chart.plot) chart.redraw();
+    }
+  });
   const parallel = document.getElementById("parallel");
   if (parallel) drawParallel(parallel);
   theme();

@@ -53,6 +53,9 @@ function pan(share) {
 // Colours are those of the style sheet, so that light and dark need nothing here.
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+// A name from a run: isolated, so that letters of other directions change nothing around it.
+const name = (text) => element("bdi", { textContent: text });
+
 function element(tag, properties = {}, ...children) {
   const { dataset, attributes, ...rest } = properties;
   const made = Object.assign(document.createElement(tag), rest);
