@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from treadle.precision import Precision
     from treadle.quick import fit
     from treadle.replaying import replay
+    from treadle.report import ReportWriter
     from treadle.rng import seed_all
     from treadle.runs import Run, RunError
     from treadle.schedules import Schedule
@@ -64,6 +65,7 @@ _HOMES = {
     "precision": ("Precision",),
     "quick": ("fit",),
     "replaying": ("replay",),
+    "report": ("ReportWriter",),
     "rng": ("seed_all",),
     "runs": ("Run", "RunError"),
     "schedules": ("Schedule",),
@@ -97,6 +99,7 @@ __all__ = [
     "Loader",
     "Precision",
     "Progress",
+    "ReportWriter",
     "Results",
     "Run",
     "RunError",

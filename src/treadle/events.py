@@ -128,6 +128,9 @@ class Callback:
     def on_cleanup(self, state: State) -> None:
         """The fit is over, however it ended."""
 
+    def on_record_closed(self, state: State) -> None:
+        """The record says how the run ended, and `state.run` can only be read now; what comes last."""
+
 
 HOOK_NAMES: tuple[str, ...] = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
@@ -177,6 +180,7 @@ class Hooks:
     on_log: tuple[Hook, ...]
     on_exception: tuple[Hook, ...]
     on_cleanup: tuple[Hook, ...]
+    on_record_closed: tuple[Hook, ...]
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
         self.callbacks: tuple[Callback, ...] = tuple(callbacks)

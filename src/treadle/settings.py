@@ -13,6 +13,7 @@ from treadle.engine import Clip, Engine, GradientClip
 from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks
 from treadle.parallel import engine_of, place_of, strategy_of
 from treadle.precision import Precision, precision_of
+from treadle.report.callback import ReportWriter
 from treadle.strategy import Strategy
 
 
@@ -36,6 +37,7 @@ class Settings:
         deterministic: bool = False,
         run_dir: str | Path | None = "runs/run",
         checkpoint: Checkpoints | bool | None = True,
+        report: ReportWriter | bool | None = True,
         callbacks: Iterable[Callback] = (),
         progress: bool | int = True,
         trial: bool = False,
@@ -72,6 +74,7 @@ class Settings:
         self.deterministic = deterministic
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.checkpoint = Checkpoints() if checkpoint is True else checkpoint or None
+        self.report = ReportWriter() if report is True else report or None
         self.callbacks: list[Callback] = list(callbacks)
         self.progress = progress
         self.trial = trial
@@ -82,6 +85,8 @@ class Settings:
             raise TypeError(
                 f"Trainer: checkpoint is {checkpoint!r}; give treadle.Checkpoints(...), True or None"
             )
+        if self.report is not None and not isinstance(self.report, ReportWriter):
+            raise TypeError(f"Trainer: report is {report!r}; give treadle.ReportWriter(...), True or None")
 
     def replace(self, **changes: Any) -> Self:
         """A trainer like this one, its subscribed functions included, with some arguments changed."""
@@ -120,7 +125,7 @@ class Settings:
         own: list[Callback] = [Trial()] if self.trial else []
         if self.progress and self.strategy.is_main:
             own += [Summary(shapes=not self.compile), progress_bar(every=int(self.progress))]
-        return own if self.checkpoint is None else [*own, self.checkpoint]
+        return own + [callback for callback in (self.checkpoint, self.report) if callback is not None]
 
 
 def _device(device: str | torch.device) -> torch.device:

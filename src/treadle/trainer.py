@@ -16,7 +16,7 @@ from treadle import loops
 from treadle.checkpoint import weights_sha256
 from treadle.collecting import Cache, Collector, Results
 from treadle.data import Source, map_tree
-from treadle.events import Callback
+from treadle.events import Callback, Hook
 from treadle.parallel import together
 from treadle.preparing import looking, prepare
 from treadle.recording import recorded
@@ -46,6 +46,8 @@ class Trainer(Settings):
         run_dir: the folder of the run's record. One that holds a run already is not touched: the new run
             goes to run_dir-2, and so on. None keeps the record in memory only.
         checkpoint: a `Checkpoints`, True for its defaults, None or False for none.
+        report: a `ReportWriter`, True for its defaults, None or False for none: the run as one HTML file in
+            its folder, written at its end and now and then before.
         callbacks: what happens around the math.
         progress: whether to show the run while it goes on, and the table of parameters before it; a number
             says how many epochs there are to a row of results.
@@ -101,6 +103,7 @@ class Trainer(Settings):
             state.train_epoch = self.train_epoch if own_epoch else loops.train_epoch
             tests = state.evaluations.pop("test", None)
             stack.enter_context(together(state))
+            stack.callback(_call, state.hooks.on_record_closed, state)
             stack.enter_context(recorded(state))
             stack.enter_context(interruptible(state))
             names = [callback.name for callback in state.hooks.callbacks]
@@ -162,3 +165,8 @@ class Trainer(Settings):
         if output is not None:
             task.store_result(result, str(output))
         return result
+
+
+def _call(hooks: Iterable[Hook], state: State) -> None:
+    for hook in hooks:
+        hook(state)

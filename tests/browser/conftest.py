@@ -25,7 +25,9 @@ FLAGS = (
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
     if not Path(CHROMIUM).exists():
         pytest.skip(f"there is no browser at {CHROMIUM}: install Debian's chromium, or set CHROMIUM")
     with playwright.sync_playwright() as started:
@@ -51,7 +53,9 @@ def open_report(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
         page.on(
             "request",
-            lambda request: request.url.partition("#")[0] == own or troubles.append(f"request: {request.url}"),
+            lambda request: (
+                request.url.partition("#")[0] == own or troubles.append(f"request: {request.url}")
+            ),
         )
         page.goto(own)
         return page

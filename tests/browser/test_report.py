@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.report.samples import HOSTILE, empty, hostile, usual
 
 Open = Callable[..., Any]
@@ -59,11 +58,19 @@ def test_all_is_there_and_the_curves_are_drawn(open_report: Open, tmp_path: Path
         drawn(page, f"figure.chart >> nth={number}")
     assert "val/loss" in readout(page)
     text = page.inner_text("main")
-    for part in ("stopped", "val/loss did not get better for 3 epochs", "resumed", "torch.optim.SGD", "c0ffee"):
+    for part in (
+        "stopped",
+        "val/loss did not get better for 3 epochs",
+        "resumed",
+        "torch.optim.SGD",
+        "c0ffee",
+    ):
         assert part in text
 
 
-def test_dragging_zooms_all_charts_and_a_double_click_shows_everything(open_report: Open, tmp_path: Path) -> None:
+def test_dragging_zooms_all_charts_and_a_double_click_shows_everything(
+    open_report: Open, tmp_path: Path
+) -> None:
     page = open_report(usual(tmp_path / "run"))
     second = "figure.chart >> nth=1"
     before, other = drawn(page), drawn(page, second)
@@ -120,7 +127,9 @@ def test_log_scale_smoothing_axis_and_events_change_what_is_drawn(open_report: O
     assert page.locator(f"{FIRST} >> .log").get_attribute("aria-pressed") == "true"
     seen.append(drawn(page))
     page.click("#logarithmic")  # all charts
-    assert page.locator("figure.chart .log[aria-pressed=true]").count() == page.locator("figure.chart").count()
+    assert (
+        page.locator("figure.chart .log[aria-pressed=true]").count() == page.locator("figure.chart").count()
+    )
     page.click("#logarithmic")
     assert drawn(page) == seen[0]
     page.locator("#smoothing").fill("0.9")
@@ -141,11 +150,15 @@ def test_everything_can_be_done_with_the_keyboard_alone(open_report: Open, tmp_p
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(
-            page.evaluate("(e => e.id || e.className || e.getAttribute('href') || e.tagName)(document.activeElement)")
+            page.evaluate(
+                "(e => e.id || e.className || e.getAttribute('href') || e.tagName)(document.activeElement)"
+            )
         )
         if reached[-1] == "plot":
             break
-    assert {"skip", "theme", "#curves", "axis", "smoothing", "logarithmic", "marks", "closer", "log"} <= set(reached)
+    assert {"skip", "theme", "#curves", "axis", "smoothing", "logarithmic", "marks", "closer", "log"} <= set(
+        reached
+    )
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     assert "zoom" in page.evaluate("document.activeElement.getAttribute('aria-label')")
@@ -182,7 +195,9 @@ def test_it_fits_narrow_and_wide_screens_light_and_dark(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
-    columns = page.evaluate("getComputedStyle(document.querySelector('.charts')).gridTemplateColumns.split(' ').length")
+    columns = page.evaluate(
+        "getComputedStyle(document.querySelector('.charts')).gridTemplateColumns.split(' ').length"
+    )
     assert columns == {340: 1, 768: 1, 1600: 2}[width]
     assert page.locator(f"{FIRST} >> canvas").bounding_box()["width"] <= width
 

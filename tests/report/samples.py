@@ -10,13 +10,25 @@ import numpy as np
 
 from treadle.runs import Run
 
-HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>\"'`${hacked}&amp;\u2028\u202e"
+HOSTILE = (
+    "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>"
+    "\"'`${hacked}&amp;\u2028\u202e"
+)
 
 
 def usual(folder: Path, name: str = "usual", lr: float = 0.1, epochs: int = 6, steps: int = 100) -> Run:
     """A run with everything: curves per step and epoch, gradients, speed, a resume, checkpoints."""
-    config = {"seed": 3, "task": {"lr": lr, "optimizer": "torch.optim.SGD"}, "trainer": {"max_epochs": epochs}}
-    environment = {"python": "3.11", "seed": 3, "git": {"commit": "c0ffee", "dirty": True}, "command": ["treadle", "fit"]}
+    config = {
+        "seed": 3,
+        "task": {"lr": lr, "optimizer": "torch.optim.SGD"},
+        "trainer": {"max_epochs": epochs},
+    }
+    environment = {
+        "python": "3.11",
+        "seed": 3,
+        "git": {"commit": "c0ffee", "dirty": True},
+        "command": ["treadle", "fit"],
+    }
     generator = np.random.default_rng(int(lr * 1000))
     with Run.create(folder, name=name, config=config, environment=environment) as run:
         assert run.path is not None
@@ -29,7 +41,11 @@ def usual(folder: Path, name: str = "usual", lr: float = 0.1, epochs: int = 6, s
             run.append_steps(points)
             values = {"train/loss": float(loss.mean()), "val/loss": float(loss.mean()) + 0.03}
             values |= {"val/accuracy": 1 - float(loss.mean()) / 3, "learning_rate": lr * 0.8**epoch}
-            values |= {"time/start": run.created + epoch, "time/end": run.created + epoch + 0.9, "time/epoch": 0.7}
+            values |= {
+                "time/start": run.created + epoch,
+                "time/end": run.created + epoch + 0.9,
+                "time/epoch": 0.7,
+            }
             run.append_epoch(epoch + 1, int(at[-1]), values)
             (run.path / "checkpoints" / f"step-{at[-1]:08d}").mkdir()
             if epoch == 2:

@@ -8,10 +8,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from treadle.cli.arguments import DONE, FAILED, INTERRUPTED, KILLED, USAGE
-from treadle.cli.failures import report, user_frames
+from treadle.cli.failures import report as report_failure
+from treadle.cli.failures import user_frames
 from treadle.cli.printing import command, say, shown_path
 from treadle.config import Experiment
 from treadle.events import Callback
+from treadle.report.callback import FILE
 from treadle.runs import Run
 from treadle.signals import Interrupted
 from treadle.state import State
@@ -63,7 +65,7 @@ def train(experiment: Experiment, trainer: Trainer, arguments: Namespace, resume
         if watcher.state is None:
             return _refused(error, arguments)
         state = watcher.state
-        report(error, arguments.traceback, f"training failed in step {max(1, state.current_step)}")
+        report_failure(error, arguments.traceback, f"training failed in step {max(1, state.current_step)}")
         if state.run.path is not None:
             say(f"the run is in {shown_path(state.run.path)}")
         return FAILED
@@ -74,7 +76,7 @@ def train(experiment: Experiment, trainer: Trainer, arguments: Namespace, resume
 def _refused(error: Exception, arguments: Namespace) -> int:
     """An error before training: of the configuration, unless the user's own code was running."""
     own = bool(user_frames(error))
-    code = report(error, arguments.traceback)
+    code = report_failure(error, arguments.traceback)
     is_usual = isinstance(error, (TypeError, ValueError, OSError))
     return USAGE if is_usual and not own else code
 
@@ -96,6 +98,9 @@ def _say_done(run: Run, trainer: Trainer, experiment: Experiment, allow: list[st
         return
     place = shown_path(run.path)
     print(f"run             {place}  (id {run.id})")
+    report = run.path / FILE
+    if trainer.report is not None and trainer.report.path is None and report.is_file():
+        print(f"report          {shown_path(report)}")
     if trainer.checkpoint is None:
         return
     longer = (

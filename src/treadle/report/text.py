@@ -100,7 +100,10 @@ def _chart(curves: dict[str, Points], width: int, height: int) -> str:
         f"{number(labels[row]) if row in labels else '':>{_LABEL}} |{''.join(cells)}".rstrip()
         for row, cells in enumerate(grid)
     ]
-    below = f"{'':{_LABEL}}  {int(first)}" + f"step {int(last)}".rjust(columns - len(str(int(first))))
+    ends = f"step {int(last)}"[-columns:]
+    begins = str(int(first))
+    gap = columns - len(begins) - len(ends)
+    below = f"{'':{_LABEL}}  {begins if gap > 0 else '':<{max(columns - len(ends), 0)}}{ends}"
     return "\n".join([title, *lines, below])
 
 
