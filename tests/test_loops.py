@@ -39,6 +39,7 @@ def recorder(names: list[str], only: Callable[[str], bool] = lambda name: True) 
     return kind()  # type: ignore[no-any-return]
 
 
+END = ["cleanup", "record_closed"]
 STEP = [
     "step_start",
     "batch_start",
@@ -58,7 +59,7 @@ def test_events_come_in_order() -> None:
     trainer = make_trainer(recorder(names, lambda name: name != "on_log"), max_epochs=2)
     trainer.fit(make_task(), treadle.Loader((X, Y), 5), (X, Y))
     epoch = ["epoch_start", *STEP, *STEP, *EVALUATION, "epoch_results", "epoch_end"]
-    assert names == ["fit_start", *epoch, *epoch, "fit_end", "cleanup"]
+    assert names == ["fit_start", *epoch, *epoch, "fit_end", *END]
 
 
 def test_a_window_has_a_batch_for_each_micro_batch() -> None:
@@ -100,7 +101,7 @@ def fit_cancelled(event: str, error: type[Exception]) -> tuple[list[str], treadl
     trainer = make_trainer(cancel_at(event, error), recorder(names), max_epochs=2)
     run = trainer.fit(task, treadle.Loader((X, Y), 2), (X, Y))
     assert all(parameter.grad is None for parameter in task.parameters())
-    assert names[-1] == "cleanup"
+    assert names[-2:] == END
     return names, run, task
 
 
@@ -143,7 +144,7 @@ def test_cancelling_the_fit_still_cleans_up(event: str) -> None:
     assert run.status == "stopped"
     assert run.reason == "enough"
     assert "fit_end" not in names
-    assert names[-1] == "cleanup"
+    assert names[-2:] == END
 
 
 def test_an_exception_is_raised_after_everybody_has_cleaned_up() -> None:
@@ -158,7 +159,7 @@ def test_an_exception_is_raised_after_everybody_has_cleaned_up() -> None:
     with pytest.raises(OSError, match="and this too") as caught:
         trainer.fit(task, treadle.Loader((X, Y), 2))
     assert isinstance(caught.value.__context__, ZeroDivisionError)
-    assert names[-2:] == ["exception", "cleanup"]
+    assert names[-3:] == ["exception", *END]
     assert all(parameter.grad is None for parameter in task.parameters())
 
 
@@ -173,7 +174,7 @@ def test_request_stop_finishes_the_step_and_evaluates() -> None:
 
     run = trainer.fit(make_task(), treadle.Loader((X, Y), 2), (X, Y))
     assert (run.status, run.reason, run.step) == ("stopped", "seen enough", 3)
-    assert names[-3:] == ["epoch_end", "fit_end", "cleanup"]
+    assert names[-4:] == ["epoch_end", "fit_end", *END]
     assert names.count("eval_end") == 1
 
 

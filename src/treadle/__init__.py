@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from treadle.precision import Precision
     from treadle.quick import fit
     from treadle.replaying import replay
-    from treadle.report import ReportWriter
+    from treadle.report.callback import ReportWriter
     from treadle.rng import seed_all
     from treadle.runs import Run, RunError
     from treadle.schedules import Schedule
@@ -65,7 +65,7 @@ _HOMES = {
     "precision": ("Precision",),
     "quick": ("fit",),
     "replaying": ("replay",),
-    "report": ("ReportWriter",),
+    "report.callback": ("ReportWriter",),
     "rng": ("seed_all",),
     "runs": ("Run", "RunError"),
     "schedules": ("Schedule",),
