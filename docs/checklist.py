@@ -118,8 +118,6 @@ SECTIONS = {
             "C7": "many processes (DataParallel's use, DDP and its options, the stop of one rank that stops all) are not "
             "built yet, and so nothing shows that history and weights come back from them; shown are the "
             "single device and that every rank gets its share of one order",
-            "C8": "TensorBoard, Weights & Biases, and pictures of histories and of gradient distributions come "
-            "with the report; the numbers they need are in the record",
         },
     ),
     "D": Section(

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from treadle import callbacks, data, finders, interop, metrics, schedules, scores
+    from treadle import callbacks, data, finders, interop, loggers, metrics, schedules, scores
     from treadle.alternating_task import AlternatingTask
     from treadle.callbacks import Checkpoints
     from treadle.closure_task import ClosureTask, SupervisedClosureTask
@@ -58,6 +58,7 @@ _HOMES = {
     "finders": ("find_batch_size", "find_learning_rate"),
     "interop": (),
     "loading": ("load_model",),
+    "loggers": (),
     "metrics": (),
     "parallel.all_reduce": ("AllReduce",),
     "parallel.ddp": ("DDP",),
@@ -121,6 +122,7 @@ __all__ = [
     "gradient_norm",
     "interop",
     "load_model",
+    "loggers",
     "metrics",
     "replay",
     "schedules",

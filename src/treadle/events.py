@@ -122,6 +122,9 @@ class Callback:
     def on_log(self, state: State) -> None:
         """`state.points` holds the values that have just arrived from the device."""
 
+    def on_media(self, state: State) -> None:
+        """`state.media` holds the text, picture or histogram that was just logged."""
+
     def on_exception(self, state: State) -> None:
         """`state.exception` is about to be raised out of the fit."""
 
@@ -178,6 +181,7 @@ class Hooks:
     on_predict_batch_end: tuple[Hook, ...]
     on_predict_end: tuple[Hook, ...]
     on_log: tuple[Hook, ...]
+    on_media: tuple[Hook, ...]
     on_exception: tuple[Hook, ...]
     on_cleanup: tuple[Hook, ...]
     on_record_closed: tuple[Hook, ...]

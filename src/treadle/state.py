@@ -15,7 +15,9 @@ from torch.optim import Optimizer
 from treadle import rng
 from treadle.events import Every, Hooks
 from treadle.log import MetricLog, Point
+from treadle.media import bins_of, png_of
 from treadle.metrics import Metric
+from treadle.runs.media import Medium, of_histogram, of_picture, of_text
 
 
 @dataclass
@@ -57,6 +59,7 @@ class State:
         results: the latest values over an epoch by full name ("train/loss", "val/accuracy").
         row: the values of the epoch that ends, before they are recorded.
         points: what has just come from the device at a log boundary: (name, step, value).
+        media: the text, picture or histogram that was just logged.
         latest: the latest value by full name.
         stop_reason: why the run ends; None while it goes on.
         finished: whether the run has all its epochs or steps.
@@ -90,6 +93,7 @@ class State:
     results: dict[str, float] = field(default_factory=dict)
     row: dict[str, float] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
+    media: list[Medium] = field(default_factory=list)
     latest: dict[str, float] = field(default_factory=dict)
     stop_reason: str | None = None
     finished: bool = False
@@ -132,6 +136,38 @@ class State:
     def record(self, name: str, value: float) -> None:
         """Record a number for the step under way, outside of all averages (a rate, a fingerprint)."""
         self.values.record((name, self.current_step, value))
+
+    def log_text(self, name: str, text: str) -> None:
+        """Record a text for the step under way; `name` as for `log`."""
+        self._log_medium(of_text(self._full(name), self.current_step, text))
+
+    def log_picture(self, name: str, picture: Any) -> None:
+        """Record a picture for the step under way; `name` as for `log`. It waits for the device.
+
+        Args:
+            name: gets the mode in front unless it has a slash.
+            picture: (height, width), with 1, 3 or 4 channels last or first, of bytes or of floats from 0 to
+                1; or a figure of matplotlib; or the bytes of a PNG file.
+
+        Raises:
+            TypeError, ValueError: it is nothing of these.
+        """
+        self._log_medium(of_picture(self._full(name), self.current_step, png_of(picture)))
+
+    def log_histogram(self, name: str, values: Tensor, bins: int = 64) -> None:
+        """Record how the finite ones of any number of values are spread. It waits for the device."""
+        edges, counts = bins_of(values, bins)
+        self._log_medium(of_histogram(self._full(name), self.current_step, edges, counts))
+
+    def _full(self, name: str) -> str:
+        return name if "/" in name else f"{self.mode}/{name}"
+
+    def _log_medium(self, medium: Medium) -> None:
+        if self.is_main:
+            self.media = [medium]
+            self.run.add_media(self.media)
+            for hook in self.hooks.on_media:
+                hook(self)
 
     def flush(self) -> None:
         """Read from the device what was logged since the last time, and hand it on: a log boundary."""

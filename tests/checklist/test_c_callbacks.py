@@ -225,6 +225,34 @@ def test_C8_performance_is_reported_and_written_to_files(
     assert [v for v in table["val/loss"] if v == v] == run.history["val/loss"]
 
 
+@pytest.mark.parametrize("name", ["TensorBoard", "Wandb", "CSV", "JSONLines", "MLflow", "Trackio"])
+def test_C8_histories_and_distributions_go_to_trackers(
+    make_task, make_trainer, data, tmp_path, monkeypatch, name
+) -> None:
+    """That the trackers' own readers find it all is shown in tests/loggers."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: package)
+    kind = getattr(treadle.loggers, f"{name}Logger")
+    said = []
+    monkeypatch.setattr(kind, "open", lambda self, begin: None)
+    monkeypatch.setattr(kind, "close", lambda self, status: said.append(status))
+    monkeypatch.setattr(kind, "write_points", lambda self, points: said.extend(name for name, _, _ in points))
+    monkeypatch.setattr(kind, "write_medium", lambda self, medium: said.append(medium.kind))
+
+    class Distribution(treadle.Callback):
+        def on_after_backward(self, state: treadle.State) -> None:
+            state.log_histogram("gradient", state.task.model[0].weight.grad)
+
+    make_trainer(run_dir=tmp_path / "run", callbacks=[kind(), Distribution()]).fit(make_task(), data, data)
+    assert {"train/loss", "val/loss", "learning_rate", "histogram", "finished"} <= set(said)
+
+
+def test_C8_the_history_is_seen_as_a_picture(make_task, make_trainer, data, tmp_path) -> None:
+    run = make_trainer(run_dir=tmp_path / "run").fit(make_task(), data, data)
+    page = (run.path / "report.html").read_text()
+    assert "<figure" in page
+    assert "val/loss" in page
+
+
 def test_C8_metrics_are_renamed(make_task, make_trainer, data) -> None:
     rename = callbacks.MetricRename({"val/accuracy": "acc"})
     task = make_task(metrics={"accuracy": Accuracy()})

@@ -8,6 +8,7 @@ from treadle.runs.export import export_csv, read_csv
 from treadle.runs.folders import free_path, newest_of
 from treadle.runs.history import Duration, History
 from treadle.runs.listing import Runs, find, list_runs
+from treadle.runs.media import Medium
 from treadle.runs.record import Run
 from treadle.runs.store import Clock, Event
 
@@ -18,6 +19,7 @@ __all__ = [
     "Duration",
     "Event",
     "History",
+    "Medium",
     "Parting",
     "Run",
     "RunError",

@@ -12,6 +12,7 @@ from treadle.runs.chunks import Buckets, Series
 from treadle.runs.files import Lock
 from treadle.runs.history import Duration, History
 from treadle.runs.manifest import Manifest
+from treadle.runs.media import Medium
 from treadle.runs.store import Clock, EpochRow, Event, Store
 
 METRICS = "metrics.sqlite"
@@ -126,6 +127,10 @@ class RunReader:
         """
         return self._store.series(name)
 
+    def points_at(self, step: int) -> list[tuple[str, float]]:
+        """The name and value of every point of one step."""
+        return self._store.points_at(step)
+
     def downsample(self, name: str, buckets: int) -> Buckets:
         """A series as at most `buckets` buckets with minimum, maximum and mean; fast however long it is.
 
@@ -134,6 +139,23 @@ class RunReader:
             ValueError: `buckets` is not positive.
         """
         return self._store.downsample(name, buckets)
+
+    def media(
+        self,
+        kind: str | None = None,
+        name: str | None = None,
+        step: int | None = None,
+        newest: bool = False,
+    ) -> list[Medium]:
+        """Texts, pictures and histograms, by step.
+
+        Args:
+            kind: "text", "picture" or "histogram" alone.
+            name: those of one name alone.
+            step: those of one step alone.
+            newest: of each name the newest alone.
+        """
+        return self._store.media(kind, name, step, newest)
 
     @property
     def events(self) -> list[Event]:

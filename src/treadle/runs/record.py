@@ -15,6 +15,7 @@ from treadle.runs import files, folders
 from treadle.runs.errors import RunError
 from treadle.runs.files import Lock
 from treadle.runs.manifest import FORMAT, FileManifest, Manifest
+from treadle.runs.media import Medium
 from treadle.runs.reader import CHECKPOINTS, CONFIG, ENVIRONMENT, METRICS, RunReader
 from treadle.runs.store import Store
 from treadle.runs.tails import Point
@@ -131,6 +132,14 @@ class Run(RunReader):
     def event(self, kind: str, step: int, **details: Any) -> None:
         """Record that something happened now."""
         self._writer().add_event(kind, step, details)
+
+    def add_media(self, media: Iterable[Medium]) -> None:
+        """Record texts, pictures or histograms; one of the same name, kind and step is replaced.
+
+        Raises:
+            RunError: the run was opened for reading, or the disk is full.
+        """
+        self._writer().add_media(media)
 
     def update(self, **fields: Any) -> None:
         """Change fields of run.json at once: status, reason, step, epoch, weights_sha256, seed, or your own.

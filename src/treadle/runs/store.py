@@ -14,6 +14,7 @@ import numpy as np
 from treadle.runs import chunks, files, schema
 from treadle.runs.chunks import Buckets, Chunk, Series, Steps, Values
 from treadle.runs.errors import RunError
+from treadle.runs.media import Medium, read_media
 
 
 class Event(NamedTuple):
@@ -73,6 +74,23 @@ class Store:
             identity = self._identity(connection, name)
             return chunks.ordered(read_points(connection, identity, 0))
 
+    def points_at(self, step: int) -> list[tuple[str, float]]:
+        """The name and value of every point of one step."""
+        with self.reading() as connection:
+            names = dict(connection.execute("SELECT id, name FROM series").fetchall())
+            sql = """SELECT series FROM chunk WHERE first <= ?1 AND last >= ?1
+                     UNION SELECT series FROM tail WHERE step = ?1 ORDER BY 1"""
+            found = []
+            for (identity,) in connection.execute(sql, (step,)).fetchall():
+                chunk = "SELECT min(position) FROM chunk WHERE series = ? AND last >= ?"
+                (position,) = connection.execute(chunk, (identity, step)).fetchone()
+                if position is None:  # in the tail alone
+                    parts = _read_tail(connection, identity, 0)
+                else:
+                    parts = read_points(connection, identity, position)
+                found += [(names[identity], value) for value in parts.values[parts.steps == step].tolist()]
+            return found
+
     def downsample(self, name: str, buckets: int) -> Buckets:
         """A series in at most `buckets` numbers. Long ones are read from the headers of their chunks, in
         time that does not depend on the points between; the bounds of buckets are then those of chunks.
@@ -117,6 +135,17 @@ class Store:
             rows = connection.execute("SELECT step, epoch, time FROM clock ORDER BY id").fetchall()
             steps, epochs, times = zip(*rows, strict=True) if rows else ((), (), ())
             return Clock(np.array(steps, np.int64), np.array(epochs, np.int64), np.array(times, np.float64))
+
+    def media(
+        self,
+        kind: str | None = None,
+        name: str | None = None,
+        step: int | None = None,
+        newest: bool = False,
+    ) -> list[Medium]:
+        """Texts, pictures and histograms, by step."""
+        with self.reading() as connection:
+            return read_media(connection, kind, name, step, newest)
 
     def _identity(self, connection: sqlite3.Connection, name: str) -> int:
         row = connection.execute("SELECT id FROM series WHERE name = ?", (name,)).fetchone()

@@ -19,6 +19,7 @@ import numpy as np
 
 from treadle.runs import files, schema
 from treadle.runs.errors import RunError
+from treadle.runs.media import TABLE, Medium, has_table
 from treadle.runs.store import Store, epoch_values
 from treadle.runs.tails import Point, Tails
 
@@ -107,6 +108,15 @@ class WritableStore(Store):
             sql = "INSERT INTO event (kind, step, time, details) VALUES (?, ?, ?, ?)"
             self._connection.execute(sql, (str(kind), index(step), self._now(), text))
 
+    def add_media(self, media: Iterable[Medium]) -> None:
+        """Add texts, pictures and histograms in one transaction."""
+        with self._transaction():
+            self._connection.execute(TABLE)
+            now = self._now()
+            sql = "INSERT OR REPLACE INTO medium (kind, name, step, time, data) VALUES (?, ?, ?, ?, ?)"
+            rows = [(one.kind, one.name, index(one.step), now, one.data) for one in media]
+            self._connection.executemany(sql, rows)
+
     def flush(self) -> None:
         """Sync to the disk: a power cut after this loses nothing from before it.
 
@@ -136,7 +146,8 @@ class WritableStore(Store):
         step = index(step)
         with self._transaction():
             self._tails.cut(step, counts)
-            for table in ("epoch", "event", "clock"):
+            media = ("medium",) if has_table(self._connection) else ()
+            for table in ("epoch", "event", "clock", *media):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
             self._load_progress()
             self._tick()
