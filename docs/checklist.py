@@ -80,7 +80,6 @@ SECTIONS = {
         {
             "B1": "on purpose otherwise: validation data do not default to the test data; whoever wants that "
             "gives the test data as `val`",
-            "B5": "a command that serves the run's page comes with the report",
         },
     ),
     "C": Section(

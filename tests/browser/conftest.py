@@ -37,30 +37,40 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_report(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Write the report of runs and open it; at the end, nothing may have gone wrong in the page."""
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open an address; at the end, nothing may have gone wrong in the page or been asked of others."""
     contexts, troubles = [], []
 
-    def open_report(runs: Any, width: int = 1280, height: int = 900, scheme: str = "light") -> Any:
-        path = write_report(runs, tmp_path / f"report-{len(contexts)}.html")
+    def open_page(url: str, width: int = 1280, height: int = 900, scheme: str = "light") -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
         context.set_default_timeout(10_000)
         page = context.new_page()
-        own = path.as_uri()
+        allowed = (url, f"{url}events") if url.startswith("http") else (url,)
         page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
         page.on(
             "request",
             lambda request: (
-                request.url.partition("#")[0] == own or troubles.append(f"request: {request.url}")
+                request.url.partition("#")[0] in allowed or troubles.append(f"request: {request.url}")
             ),
         )
-        page.goto(own)
+        page.goto(url)
         return page
 
-    yield open_report
+    yield open_page
     for context in contexts:
         context.close()
     assert troubles == []
+
+
+@pytest.fixture
+def open_report(open_page: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Write the report of runs and open it."""
+
+    def open_report(runs: Any, **how: Any) -> Any:
+        name = f"report-{len(list(tmp_path.glob('report-*')))}.html"
+        return open_page(write_report(runs, tmp_path / name).as_uri(), **how)
+
+    return open_report

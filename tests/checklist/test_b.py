@@ -396,3 +396,18 @@ def test_B_beat_more_than_weights_is_saved(make_task, make_trainer, data, tmp_pa
     assert {"model", "optimizers", "schedules", "rng", "progress", "metrics"} <= set(contents)
     fit("part", 1)
     assert fit("part", 3, resume="last").weights_sha256 == whole.weights_sha256
+
+
+def test_B5_a_command_serves_the_page_of_a_run(make_task, make_trainer, data, tmp_path) -> None:
+    import urllib.request
+    from threading import Thread
+
+    from treadle.report.live import LiveServer
+
+    run = make_trainer(run_dir=tmp_path / "run").fit(make_task(), data, data)
+    with LiveServer([run]) as server:  # what `treadle watch RUN` starts; see tests/cli and tests/browser
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(server.url, timeout=10) as response:
+            assert run.id in response.read().decode()
+        server.shutdown()

@@ -1,7 +1,13 @@
-"""`treadle report` and `treadle watch --terminal`."""
+"""`treadle report` and `treadle watch`."""
 
 from __future__ import annotations
 
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -43,3 +49,38 @@ def test_watching_in_a_terminal_draws_once_where_there_is_none(
     assert main(["watch", "--terminal", str(run.path), "--metric", "none"]) == 2
     assert "there is no curve 'none'" in capsys.readouterr().err
     assert main(["watch", "--terminal", str(run.path), "--every", "0"]) == 2
+
+
+def test_a_browser_is_given_an_address_until_ctrl_c(tmp_path: Path) -> None:
+    run = usual(tmp_path / "runs" / "run")
+    command = [sys.executable, "-m", "treadle.cli", "watch"]  # the newest in runs/
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watch:
+        try:
+            assert watch.stdout is not None
+            url = watch.stdout.readline().strip()
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", url)
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(url, timeout=20) as response:
+                assert run.id in response.read().decode()
+        finally:
+            watch.send_signal(signal.SIGINT)
+        assert watch.communicate(timeout=20) == ("", "")
+    assert watch.returncode == 0
+
+
+def test_what_cannot_be_watched_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["watch"]) == 2
+    assert "there is no run in runs/" in capsys.readouterr().err
+    runs = [str(usual(tmp_path / name).path) for name in ("one", "two")]
+    assert main(["watch", "--terminal", *runs]) == 2
+    assert "--terminal draws one run" in capsys.readouterr().err
+    assert main(["watch", "--port", "70000", runs[0]]) == 2
+    assert "--port 70000: give a number from 0" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["watch", "--port", str(taken.getsockname()[1]), runs[0]]) == 2
+    assert "Address already in use" in capsys.readouterr().err

@@ -21,8 +21,9 @@ from treadle.runs import Run, RunError
 
 _HERE = Path(__file__).parent
 _STYLES = ("vendored/uplot/uPlot.min.css", "page/page.css", "page/charts.css")
-_SCRIPTS = ("vendored/uplot/uPlot.iife.min.js",)
+_LIBRARY = "vendored/uplot/uPlot.iife.min.js"
 _PAGE = ("curves.js", "state.js", "chart.js", "keys.js", "legend.js", "parallel.js", "main.js")
+_LIVE = "live.js"
 _OFTEN = 20  # events of one kind; with more of them they are not drawn
 
 
@@ -48,8 +49,8 @@ def write_report(runs: Run | Sequence[Run], path: Path | str) -> Path:
     return path
 
 
-def render(runs: Run | Sequence[Run]) -> str:
-    """The report as text.
+def render(runs: Run | Sequence[Run], live: bool = False) -> str:
+    """The report as text; with `live`, one that listens to the server it comes from.
 
     Raises:
         ValueError: no run is given.
@@ -60,45 +61,54 @@ def render(runs: Run | Sequence[Run]) -> str:
         raise ValueError("report: runs is empty; give at least one run")
     data = data_of(runs)
     title = " · ".join(sections.label_of(run) for run in runs[:4]) + (" · …" if len(runs) > 4 else "")
-    parts = {
-        "Summary": sections.summary(runs),
-        **({"Differences": sections.differences(runs)} if len(runs) > 1 else {}),
-        "Curves": _curves(data),
-        "Time": sections.time(runs),
-        "Events": sections.timeline(runs),
-        "Epochs": sections.epochs(runs),
-        "Settings": sections.settings(runs),
-    }
-    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in parts)
-    style, script = "".join(_text(name) for name in _STYLES), _script()
-    library = _text(_SCRIPTS[0])
-    policy = (
-        f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    parts = sections_of(runs, data)
+    links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in parts)
+    made = "Treadle, live" if live else f"Treadle report of {describing.moment(time.time())}"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta http-equiv="Content-Security-Policy" content="{policy_of(live)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <title>{markup.escape(title)}</title>
-<style>{style}</style>
+<style>{_style()}</style>
 </head>
 <body>
 <a class="skip" href="#curves">Skip to the curves</a>
 <header><h1>{markup.name(title)}</h1>
-<p class="made">Treadle report of {describing.moment(time.time())}</p>
+<p class="made" id="made" role="status">{made}</p>
 <button type="button" id="theme" hidden>Dark</button></header>
 <nav aria-label="Sections">{links}</nav>
 <main>{"".join(parts.values())}</main>
 <script type="application/json" id="data">{markup.embedded(data)}</script>
-<script>{library}</script>
-<script>{script}</script>
+<script>{_text(_LIBRARY)}</script>
+<script>{_script(live)}</script>
 </body>
 </html>
 """
+
+
+def policy_of(live: bool = False) -> str:
+    """What the page may do: run its own two scripts; and ask for nothing, or for news where it is live."""
+    news = "connect-src 'self'; " if live else ""
+    return (
+        f"default-src 'none'; script-src {_hash(_text(_LIBRARY))} {_hash(_script(live))}; "
+        f"style-src {_hash(_style())}; img-src data:; {news}base-uri 'none'; form-action 'none'"
+    )
+
+
+def sections_of(runs: Sequence[Run], data: dict[str, Any] | None = None) -> dict[str, str]:
+    """The sections of the page by their names, as HTML."""
+    return {
+        "summary": sections.summary(runs),
+        **({"differences": sections.differences(runs)} if len(runs) > 1 else {}),
+        "curves": _curves(data_of(runs) if data is None else data),
+        "time": sections.time(runs),
+        "events": sections.timeline(runs),
+        "epochs": sections.epochs(runs),
+        "settings": sections.settings(runs),
+    }
 
 
 def data_of(runs: Sequence[Run]) -> dict[str, Any]:
@@ -156,8 +166,14 @@ def _text(name: str) -> str:
 
 
 @cache
-def _script() -> str:
-    return '(() => {\n"use strict";\n' + "".join(_text(f"page/{name}") for name in _PAGE) + "})();\n"
+def _style() -> str:
+    return "".join(_text(name) for name in _STYLES)
+
+
+@cache
+def _script(live: bool) -> str:
+    files = [f"page/{name}" for name in (*_PAGE, *([_LIVE] if live else []))]
+    return '(() => {\n"use strict";\n' + "".join(_text(name) for name in files) + "})();\n"
 
 
 def _hash(text: str) -> str:

@@ -4,14 +4,34 @@ const HEIGHT = 260;
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [4, 2, 4, 6], [12, 4]];
 const ROLES = { train: 0, val: 1, test: 2 };
 
+// What a chart is known by, also when others come before it.
+const keyOf = (number) => `${DATA.charts[number].section} ${DATA.charts[number].title}`;
+
 class Chart {
-  constructor(figure, number) {
+  constructor(figure, number, hidden = new Set()) {
     this.number = number;
     this.figure = figure;
     this.title = DATA.charts[number].title;
+    this.key = keyOf(number);
     this.names = DATA.charts[number].names;
-    this.hidden = new Set(); // "name per" of what is switched off
+    this.hidden = hidden; // "name per" of what is switched off
     this.vertical = null; // [from, to] where the reader zoomed vertically
+    this.take();
+    this.place = element("div", {
+      className: "plot", tabIndex: 0,
+      attributes: { role: "group", "aria-label": `Chart of ${this.title}. ${KEYS_HELP}` },
+    });
+    this.readout = element("div", { className: "readout", attributes: { "aria-live": "polite" } });
+    this.notes = element("div", {});
+    this.figure.append(this.tools(), this.place, this.readout, legendOf(this), this.notes);
+    this.notes.append(...this.warnings());
+    listenToKeys(this);
+    this.plot = null;
+    this.visible = false;
+  }
+
+  // The curves as the data have them now.
+  take() {
     this.kinds = [];
     this.curves = [];
     for (const run of DATA.runs) {
@@ -22,15 +42,7 @@ class Chart {
         this.curves.push({ ...curve, key, number: DATA.runs.indexOf(run) });
       }
     }
-    this.place = element("div", {
-      className: "plot", tabIndex: 0,
-      attributes: { role: "group", "aria-label": `Chart of ${this.title}. ${KEYS_HELP}` },
-    });
-    this.readout = element("div", { className: "readout", attributes: { "aria-live": "polite" } });
-    this.figure.append(this.tools(), this.place, this.readout, legendOf(this), ...this.warnings());
-    listenToKeys(this);
-    this.plot = null;
-    this.visible = false;
+    this.notes?.replaceChildren(...this.warnings());
   }
 
   kind(curve, key) {
@@ -55,14 +67,14 @@ class Chart {
 
   tools() {
     const log = element("button", { type: "button", className: "log", textContent: "log",
-      title: "Logarithmic scale", attributes: { "aria-pressed": "false" } });
+      title: "Logarithmic scale", attributes: { "aria-pressed": String(chosen.logarithmic.has(this.key)) } });
     log.addEventListener("click", () => this.toggleLogarithm());
     this.logButton = log;
     return element("div", { className: "tools" }, log);
   }
 
-  toggleLogarithm(on = !chosen.logarithmic.has(this.number)) {
-    if (on) chosen.logarithmic.add(this.number); else chosen.logarithmic.delete(this.number);
+  toggleLogarithm(on = !chosen.logarithmic.has(this.key)) {
+    if (on) chosen.logarithmic.add(this.key); else chosen.logarithmic.delete(this.key);
     this.logButton.setAttribute("aria-pressed", String(on));
     this.vertical = null;
     this.redraw();
@@ -74,7 +86,7 @@ class Chart {
 
   // The lines to draw: for each a table of x and values, and how it looks.
   lines() {
-    const logarithmic = chosen.logarithmic.has(this.number);
+    const logarithmic = chosen.logarithmic.has(this.key);
     const lines = [], bands = [];
     for (const curve of this.shown()) {
       const kind = this.kinds.find((one) => one.key === curve.key);
@@ -106,12 +118,12 @@ class Chart {
 
   redraw() {
     if (!this.visible) return;
-    const { lines, bands } = this.lines();
+    const { lines, bands } = this.lines(), { left = -1, top = 0 } = this.plot?.cursor ?? {};
     this.plot?.destroy();
     this.plot = null;
     this.place.replaceChildren();
     if (!lines.some((line) => line.values.some((value) => value != null))) {
-      const reason = chosen.logarithmic.has(this.number) ? "Nothing here is above zero." : "Nothing to draw.";
+      const reason = chosen.logarithmic.has(this.key) ? "Nothing here is above zero." : "Nothing to draw.";
       this.place.append(element("p", { className: "note", textContent: reason }));
       return;
     }
@@ -119,11 +131,12 @@ class Chart {
     this.plot = new uPlot(this.options(lines, bands), uPlot.join(tables), this.place);
     this.plot.over.addEventListener("dblclick", () => this.reset());
     this.read(null);
+    if (left >= 0) this.plot.setCursor({ left, top }); // news come while somebody looks
   }
 
   options(lines, bands) {
     const { vertical } = this; // as it is now: a plot that is replaced may still be asked
-    const logarithmic = chosen.logarithmic.has(this.number);
+    const logarithmic = chosen.logarithmic.has(this.key);
     const axis = { stroke: color("soft"), grid: { stroke: color("grid"), width: 1 },
       ticks: { stroke: color("grid"), width: 1, size: 5 }, font: "12px system-ui, sans-serif" };
     return {

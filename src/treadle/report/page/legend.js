@@ -18,7 +18,7 @@ function legendOf(chart) {
       ? element("span", { className: `dash dash-${kind.order % DASHES.length} ${kind.per}` })
       : element("span", { className: `swatch run-${kind.color} ${kind.per}` });
     const text = kind.both ? `${kind.name} by ${kind.per}` : kind.name;
-    legend.append(toggle(text, swatch, true, (on) => {
+    legend.append(toggle(text, swatch, !chart.hidden.has(kind.key), (on) => {
       if (on) chart.hidden.delete(kind.key); else chart.hidden.add(kind.key);
       chart.redraw();
     }));
@@ -29,7 +29,7 @@ function legendOf(chart) {
 function runToggles() {
   return DATA.runs.map((run, number) => {
     const swatch = element("span", { className: `swatch run-${number % 8}` });
-    return toggle(`${run.name} (${run.id})`, swatch, true, (on) => {
+    return toggle(`${run.name} (${run.id})`, swatch, !chosen.hiddenRuns.has(number), (on) => {
       if (on) chosen.hiddenRuns.delete(number); else chosen.hiddenRuns.add(number);
       redrawAll();
     });
@@ -41,7 +41,7 @@ function axisChoice() {
   for (const [value, label] of [["step", "step"], ["epoch", "epoch"], ["time", "time"]]) {
     const known = value === "step" || DATA.runs.every((run) =>
       value === "epoch" ? run.epochs.steps.length : run.clock.steps.length > 1);
-    if (known) select.append(element("option", { value, textContent: label }));
+    if (known) select.append(element("option", { value, textContent: label, selected: value === chosen.axis }));
   }
   select.addEventListener("change", () => {
     chosen.axis = select.value;
@@ -53,8 +53,9 @@ function axisChoice() {
 }
 
 function smoothingChoice() {
-  const value = element("output", { textContent: "0" });
-  const range = element("input", { type: "range", id: "smoothing", min: 0, max: 0.99, step: 0.01, value: 0 });
+  const value = element("output", { textContent: String(chosen.smoothing) });
+  const range = element("input", { type: "range", id: "smoothing", min: 0, max: 0.99, step: 0.01,
+    value: chosen.smoothing });
   range.addEventListener("input", () => {
     chosen.smoothing = Number(range.value);
     value.textContent = range.value;
@@ -85,7 +86,7 @@ function controls(place) {
   const log = check("logarithmic", "log scale", false, (on) => {
     for (const chart of charts) chart.toggleLogarithm(on);
   });
-  const marks = check("marks", "events", true, (on) => {
+  const marks = check("marks", "events", chosen.marks, (on) => {
     chosen.marks = on;
     redrawAll();
   });

@@ -1,11 +1,17 @@
 // Put everything in its place.
 
-function start() {
+let watcher = null;
+
+// All charts; what is hidden in them by its key, where the page knew that before.
+function draw(hidden = new Map()) {
   const figures = [...document.querySelectorAll("figure.chart")];
-  for (const figure of figures) charts.push(new Chart(figure, Number(figure.dataset.chart)));
+  for (const figure of figures) {
+    const number = Number(figure.dataset.chart);
+    charts.push(new Chart(figure, number, hidden.get(keyOf(number))));
+  }
   if (charts.length) controls(document.getElementById("controls"));
   // Charts are drawn when they come near the screen: a page may have hundreds.
-  const watcher = new IntersectionObserver((entries) => {
+  watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       const chart = charts[figures.indexOf(entry.target)];
       if (entry.isIntersecting && !chart.visible) {
@@ -15,23 +21,24 @@ function start() {
     }
   }, { rootMargin: "400px" });
   for (const figure of figures) watcher.observe(figure);
-  const sizes = new ResizeObserver(() => {
-    for (const chart of charts) {
-      const width = Math.max(chart.place.clientWidth, 200);
-      if (chart.plot && chart.plot.width !== width) chart.plot.setSize({ width, height: HEIGHT });
-    }
-  });
   for (const chart of charts) sizes.observe(chart.place);
-  addEventListener("beforeprint", () => {
-    for (const chart of charts) {
-      chart.visible = true;
-      if (!chart.plot) chart.redraw();
-    }
-  });
   const parallel = document.getElementById("parallel");
   if (parallel) drawParallel(parallel);
-  theme();
 }
+
+const sizes = new ResizeObserver(() => {
+  for (const chart of charts) {
+    const width = Math.max(chart.place.clientWidth, 200);
+    if (chart.plot && chart.plot.width !== width) chart.plot.setSize({ width, height: HEIGHT });
+  }
+});
+
+addEventListener("beforeprint", () => {
+  for (const chart of charts) {
+    chart.visible = true;
+    if (!chart.plot) chart.redraw();
+  }
+});
 
 // Light or dark as the system has it, until the reader chooses.
 function theme() {
@@ -52,4 +59,5 @@ function theme() {
   button.hidden = false;
 }
 
-start();
+draw();
+theme();

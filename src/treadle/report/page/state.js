@@ -7,7 +7,7 @@ const chosen = {
   smoothing: 0,
   range: null, // [from, to] of all charts, or null for everything
   marks: true, // whether events and checkpoints are drawn
-  logarithmic: new Set(), // numbers of charts
+  logarithmic: new Set(), // keys of charts
   hiddenRuns: new Set(), // numbers of runs
 };
 const charts = [];
