@@ -141,8 +141,7 @@ SECTIONS = {
             "the optimizer loses its state between fits": "keeps_its_state_between_fits",
         },
         {
-            "D4": "the live plot of the loss comes with the notebook display; the bars and the table are there. "
-            "The rate finder's 0.2 on Fashion-MNIST lies between our suggestion (0.04 to 0.05, a tenth of the "
+            "D4": "the rate finder's 0.2 on Fashion-MNIST lies between our suggestion (0.04 to 0.05, a tenth of the "
             "rate with the lowest loss) and that rate (0.39 to 0.48)",
         },
     ),

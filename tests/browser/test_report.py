@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.report.samples import HOSTILE, empty, hostile, usual
+
+from treadle.media import png_of
+from treadle.runs import Run
+from treadle.runs.media import of_histogram, of_picture, of_text
 
 Open = Callable[..., Any]
 
@@ -273,3 +278,16 @@ def test_what_is_not_allowed_to_run_does_not_run(browser: Any, tmp_path: Path) -
     assert page.evaluate("window.hacked") is None
     assert sum("Content Security Policy" in text for text in said) >= 2
     page.close()
+
+
+def test_pictures_and_histograms_are_shown(open_report: Open, tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run") as run:
+        run.add_media([of_picture("val/results", 3, png_of(torch.rand(8, 16)))])
+        run.add_media([of_histogram("weights", 3, [0, 1, 2], [1, 3]), of_text("layers", 0, "one\ntwo")])
+        page = open_report(run)
+    assert page.locator("#pictures img").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [
+        16,
+        8,
+    ]
+    assert page.locator("#pictures rect").count() == 2
+    assert page.inner_text("#pictures pre") == "one\ntwo"

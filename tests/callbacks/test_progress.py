@@ -344,12 +344,23 @@ def test_the_display_fits_where_the_output_goes() -> None:
 def test_a_notebook_gets_one_cell_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     module = ModuleType("IPython.display")
-    handle = SimpleNamespace(update=shown.append)
-    module.display = lambda thing, display_id: handle  # type: ignore[attr-defined]
+    curves: list[str] = []
+    handles = [SimpleNamespace(update=shown.append), SimpleNamespace(update=curves.append)]
+    record = treadle.Run.create(None)
+    record.append_epoch(1, 3, {"train/loss": 0.5, "val/loss": 0.6})
+    record.append_epoch(2, 6, {"train/loss": 0.3, "val/loss": 0.5})
+    module.display = lambda thing, display_id: handles.pop(0)  # type: ignore[attr-defined]
+    module.HTML = lambda text: text  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     clock = FakeClock()
-    run(NotebookProgress(Console(file=io.StringIO(), force_jupyter=True), clock), example_state(), clock)
+    run(
+        NotebookProgress(Console(file=io.StringIO(), force_jupyter=True), clock),
+        example_state(run=record),
+        clock,
+    )
+    assert len(curves) == 2  # one picture after each epoch, in place of the one before
+    assert curves[-1].count("<polyline") == 2
     assert all(hasattr(thing, "_repr_mimebundle_") for thing in shown)
 
     def text(thing: Any) -> str:

@@ -9,8 +9,10 @@ import io
 import itertools
 import json
 import math
+import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 import treadle
 from examples import fashion_mnist
 from treadle import callbacks
-from treadle.callbacks.live_progress import TerminalProgress
+from treadle.callbacks.live_progress import NotebookProgress, TerminalProgress
 from treadle.data.datasets import FASHION_MNIST_FOLDER
 from treadle.finders import find_learning_rate
 from treadle.metrics import Accuracy
@@ -258,6 +260,21 @@ def test_D4_bars_and_a_live_table(make_task, make_trainer, data) -> None:
     heads = next(line for line in output.splitlines() if "accuracy" in line and "epoch" in line)
     assert "loss" in heads
     assert output.count("val   ") == 2  # a row for each mode and epoch
+
+
+def test_D4_a_live_plot_of_the_loss(make_task, make_trainer, data, monkeypatch) -> None:
+    """In a notebook: one picture that is replaced after each epoch."""
+    plots: list[str] = []
+    module = ModuleType("IPython.display")
+    module.display = lambda thing, display_id: SimpleNamespace(update=plots.append)
+    module.HTML = str
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    display = NotebookProgress(Console(file=io.StringIO(), force_jupyter=True))
+    make_trainer(max_epochs=3, callbacks=[display]).fit(make_task(), data, data)
+    drawn = [plot for plot in plots if isinstance(plot, str) and 'aria-label="loss"' in plot]
+    assert len(drawn) == 3
+    assert "val/loss" in drawn[-1]
 
 
 def spread(name: str, epoch: int, column: int) -> tuple[float, float]:

@@ -22,6 +22,8 @@ from treadle.callbacks.monitor import Monitor
 from treadle.callbacks.non_finite import NonFinitePolicy
 from treadle.callbacks.notification import Notification
 from treadle.callbacks.progress import Progress, progress_bar
+from treadle.callbacks.result_picture import ResultPicture
+from treadle.callbacks.step_times import StepTimes
 from treadle.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
 from treadle.callbacks.summary import Summary
 from treadle.callbacks.threshold_stopping import ThresholdStopping
@@ -52,7 +54,9 @@ __all__ = [
     "NonFinitePolicy",
     "Notification",
     "Progress",
+    "ResultPicture",
     "Row",
+    "StepTimes",
     "StochasticWeightAveraging",
     "Summary",
     "ThresholdStopping",

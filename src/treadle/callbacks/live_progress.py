@@ -21,6 +21,7 @@ from treadle.callbacks.pace import (
     of_text,
 )
 from treadle.callbacks.progress import Progress
+from treadle.runs.shown import charts_of
 
 if TYPE_CHECKING:
     from treadle.state import State
@@ -139,11 +140,12 @@ class TerminalProgress(Progress):
 
 
 class NotebookProgress(TerminalProgress):
-    """The same in one output cell of a notebook, replaced as a whole."""
+    """The same in one output cell of a notebook, replaced as a whole; below it the curves of all epochs."""
 
     seconds = 0.25
 
     _handle: Any = None
+    _curves: Any = None
     _panel: Table | None = None
     _lines: tuple[Text, ...] = ()
 
@@ -154,11 +156,21 @@ class NotebookProgress(TerminalProgress):
         super().open()
         self._lines = ()
         self._handle = display(Text(""), display_id=True)
+        self._curves = display(Text(""), display_id=True)
 
     def close(self) -> None:
         """Remove the bars; the rows stay."""
         self._panel = None
         self._redraw()
+
+    def epoch_done(self, state: State, pace: Pace, evaluated: list[Evaluated]) -> None:
+        """Add the epoch's rows, and draw the curves anew."""
+        super().epoch_done(state, pace, evaluated)
+        if self._curves is not None:
+            from IPython.display import HTML
+
+            # The row of this epoch is recorded before anybody hears of its end.
+            self._curves.update(HTML(charts_of(state.run)))
 
     def show(self, panel: Table) -> None:
         """Replace the bars."""

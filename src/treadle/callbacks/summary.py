@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from treadle.callbacks.layer_table import Calls, Row, parameter_table
 from treadle.data import batch_items
 from treadle.events import Callback
@@ -16,8 +14,13 @@ if TYPE_CHECKING:
     from treadle.state import State
 
 
+LAYERS = "model/layers"
+
+
 class Summary(Callback):
     """Layers, output shapes, parameters and multiply-accumulate operations (MACs), printed once.
+
+    The record has them too, as the text "model/layers".
 
     Shapes and MACs come from the first training batch on its own way through the model: nothing is run
     for the table's sake, so that no random number is drawn and no running statistic moves. The hooks
@@ -57,7 +60,7 @@ class Summary(Callback):
         if self.shapes:
             self._calls = Calls(state.task)
         else:
-            self._print(state.task, None, None)
+            self._print(state, None, None)
 
     def on_after_forward(self, state: State) -> None:
         """The first forward pass is done: print."""
@@ -78,16 +81,18 @@ class Summary(Callback):
         calls, self._calls = self._calls, None
         if calls is not None:
             calls.remove()
-            self._print(state.task, calls, _items(state.batch))
+            self._print(state, calls, _items(state.batch))
 
-    def _print(self, task: nn.Module, calls: Calls | None, items: int | None) -> None:
+    def _print(self, state: State, calls: Calls | None, items: int | None) -> None:
         from rich import get_console
         from rich.text import Text
 
         console = self._console or get_console()
-        rows = parameter_table(task, self.max_rows, self.max_depth, calls)
+        rows = parameter_table(state.task, self.max_rows, self.max_depth, calls)
         for position, line in enumerate(table_lines(rows, console.width, items)):
             console.print(Text(line, style="bold" if position == 0 else ""), soft_wrap=True)
+        if not state.run.media("text", LAYERS):  # where a run goes on it is there
+            state.log_text(LAYERS, "\n".join(table_lines(rows, 100, items)).rstrip())
 
 
 def table_lines(rows: list[Row], width: int = 80, items: int | None = None) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from treadle.report import describing, markup, sections
 from treadle.report.curves import buckets_for, clock_of, curves_of
 from treadle.report.grouping import SECTIONS, charts_of
+from treadle.report.media import media
 from treadle.report.parallel import axes_of
 from treadle.runs import Run, RunError
 
@@ -100,10 +101,12 @@ def policy_of(live: bool = False) -> str:
 
 def sections_of(runs: Sequence[Run], data: dict[str, Any] | None = None) -> dict[str, str]:
     """The sections of the page by their names, as HTML."""
+    pictures = media(runs, [sections.label_of(run) for run in runs])
     return {
         "summary": sections.summary(runs),
         **({"differences": sections.differences(runs)} if len(runs) > 1 else {}),
         "curves": _curves(data_of(runs) if data is None else data),
+        **({"pictures": pictures} if pictures else {}),
         "time": sections.time(runs),
         "events": sections.timeline(runs),
         "epochs": sections.epochs(runs),

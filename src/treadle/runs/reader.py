@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,26 @@ class RunReader:
             return []
         found = [(int(match[1]), path) for path in folder.iterdir() if (match := _STEP.fullmatch(path.name))]
         return [path for _, path in sorted(found) if path.is_dir() and not path.is_symlink()]
+
+    def plot(self, names: Iterable[str] | None = None, logarithmic: bool = False) -> Any:
+        """The curves as a matplotlib `Figure`: show it in a notebook, or `figure.savefig("run.png")`.
+
+        Args:
+            names: which curves; all but the durations if left out. Those of one metric share axes.
+            logarithmic: whether values are on a log scale.
+
+        Raises:
+            KeyError: there is no such curve.
+            ImportError: matplotlib is not installed.
+        """
+        from treadle.runs.shown import figure_of
+
+        return figure_of(self, names, logarithmic)
+
+    def _repr_html_(self) -> str:
+        from treadle.runs.shown import html_of
+
+        return html_of(self)
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else str(self.path)

@@ -33,8 +33,12 @@ function takeNews({ data, sections }) {
 }
 
 function replaceSection(name, html) {
-  const old = document.getElementById(name);
-  if (!old) return;
+  let old = document.getElementById(name);
+  if (!old) { // the first picture of a run
+    old = document.createElement("section");
+    document.getElementById("time").before(old);
+    old.id = name;
+  }
   const opened = [...old.querySelectorAll("details")].map((one) => one.open);
   old.outerHTML = html;
   document.getElementById(name).querySelectorAll("details").forEach((one, place) => {
