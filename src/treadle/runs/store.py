@@ -79,7 +79,7 @@ class Store:
         with self.reading() as connection:
             names = dict(connection.execute("SELECT id, name FROM series").fetchall())
             sql = """SELECT series FROM chunk WHERE first <= ?1 AND last >= ?1
-                     UNION SELECT series FROM tail WHERE step = ?1 ORDER BY 1"""
+                     UNION SELECT series FROM tail ORDER BY 1"""  # tails are short
             found = []
             for (identity,) in connection.execute(sql, (step,)).fetchall():
                 chunk = "SELECT min(position) FROM chunk WHERE series = ? AND last >= ?"
