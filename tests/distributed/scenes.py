@@ -310,9 +310,20 @@ def printed() -> int:
     return len(text.getvalue())
 
 
+def shown(folder: str) -> int:
+    """Train with a report, loggers and a picture of the results; how many pictures there are."""
+    loggers: list[treadle.Callback] = [treadle.loggers.CSVLogger(), treadle.loggers.JSONLinesLogger()]
+    picture = treadle.callbacks.ResultPicture(lambda results: torch.ones(1, len(results.targets)))
+    trainer = treadle.Trainer(
+        max_epochs=2, seed=0, run_dir=f"{folder}/shown", progress=False, callbacks=[*loggers, picture]
+    )
+    return len(trainer.fit(make_task(), samples(8), samples(11)).media("picture"))
+
+
 def runs(folder: str) -> dict[str, Any]:
     """A whole run, and the same after a stop in the middle of an epoch, of each strategy."""
     results: dict[str, Any] = {"whole": train(f"{folder}/whole"), "printed": printed()}
+    results["shown"] = shown(folder)
     for name in ("all_reduce", "ddp", "fsdp2"):
         results[f"plain/{name}"] = train(f"{folder}/{name}", "plain", strategy=name)
     for name in ("cut", "grown"):

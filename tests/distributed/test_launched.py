@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -149,6 +150,21 @@ def test_rank_0_alone_prints_and_writes(folder: Path, two: list[dict[str, Any]])
         ends = [event.kind for event in record.events if event.kind in ("interrupted", "finished")]
         assert len(ends) == len(set(ends))
         assert len(record.history["train/loss"]) == record.epoch
+
+
+def test_rank_0_alone_reports_and_logs_and_draws_all_samples(folder: Path, two: list[dict[str, Any]]) -> None:
+    assert [rank["shown"] for rank in two] == [2, 2]  # both look at the one record
+    run = Run.open(folder / "runs" / "shown")
+    png = run.media("picture")[0].data
+    assert int.from_bytes(png[16:20], "big") == 11  # its width: every sample once
+    assert "finished" in (folder / "runs" / "shown" / "report.html").read_text()
+    with open(folder / "runs" / "shown" / "metrics.csv", newline="") as file:
+        cells = [(row["step"], row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
+    assert [float(value) for _, value in cells] == run.history["val/loss"]
+    kinds = [
+        json.loads(line)["kind"] for line in (folder / "runs/shown/metrics.jsonl").read_text().splitlines()
+    ]
+    assert (kinds.count("run"), kinds.count("picture"), kinds.count("end")) == (1, 2, 1)
 
 
 def test_ranks_with_seven_five_and_no_batches_train_together(three: list[dict[str, Any]]) -> None:
