@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint crash mutants bench clean
+.PHONY: help setup demo test extras lint crash mutants bench clean
 
 help: ## Explain the targets (this)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -30,6 +30,9 @@ demo: $(READY) ## Train a classifier on scikit-learn's digits, in well under a m
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+extras: $(READY) ## Install every optional library, so that no test skips itself (1 GB)
+	$(PIP) -c constraints.txt -e '.[plots,sklearn,export,huggingface,evaluate]'
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -25,7 +25,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import treadle
-from treadle.interop.sklearn import EXPECTED_FAILED_CHECKS, TreadleClassifier, TreadleRegressor
+from treadle import TreadleClassifier, TreadleRegressor
+from treadle.interop.sklearn import EXPECTED_FAILED_CHECKS
 
 X, Y = load_iris(return_X_y=True)
 FAST: dict[str, Any] = {"epochs": 15, "lr": 0.03, "device": "cpu"}
@@ -175,6 +176,12 @@ def test_weights_weigh_exactly(scale: float) -> None:
 def test_importing_treadle_does_not_import_sklearn() -> None:
     code = "import sys, treadle, treadle.trainer, treadle.interop\nassert 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_sklearn_is_named_with_what_to_install() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import treadle; treadle.TreadleClassifier"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "need scikit-learn: pip install 'treadle[sklearn]'" in done.stderr.splitlines()[-1]
 
 
 def test_a_wrong_argument_is_said() -> None:
