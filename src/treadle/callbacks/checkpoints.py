@@ -93,6 +93,7 @@ class Checkpoints(Callback):
                 mode=self.mode,
                 on_commit=self.after_save,
             )
+            state.run.update(best_by={"monitor": self.monitor, "mode": self.mode})
 
     def on_eval_end(self, state: State) -> None:
         """Remember the score of the weights as they are at this step."""
