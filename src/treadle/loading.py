@@ -99,9 +99,7 @@ def _best(run: Run, folder: Path, mode: str | None) -> Path:
     # A score of NaN is the score of a run that went wrong, never the best.
     scored = [(one.score, one) for one in entries if one.score is not None and one.score == one.score]
     if not scored:
-        hint = (
-            "none of its checkpoints has a score; use 'last'" if entries else "has no checkpoint"
-        )
+        hint = "none of its checkpoints has a score; use 'last'" if entries else "has no checkpoint"
         raise ValueError(f"load_model: {run.path}: {hint}")
     sign = 1 if (mode or _recorded_mode(run)) == "max" else -1
     return max(scored, key=lambda one: (sign * one[0], one[1].step))[1].path

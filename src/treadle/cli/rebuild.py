@@ -55,7 +55,7 @@ def load(task: Task, run: Run, which: str) -> Path:
     Args:
         task: as the run's configuration describes it.
         run: where the checkpoints are.
-        which: "last", the newest that is whole; "best", by what the run's checkpoints monitored; a name or folder.
+        which: "last", the newest that is whole; "best", by what the checkpoints monitored; or a folder.
 
     Raises:
         CheckpointError: it is damaged.
