@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch.optim import Optimizer
@@ -10,6 +10,9 @@ from torch.optim import Optimizer
 from treadle.schedules import BoundSchedule, Horizon, PlateauSchedule, as_schedule
 from treadle.state import State
 from treadle.task import Task
+
+MODES = ("train", "val", "test", "predict")
+"""What results are named after; further data have other names."""
 
 
 def check_task(task: object) -> None:
@@ -21,6 +24,16 @@ def check_task(task: object) -> None:
             else ""
         )
         raise TypeError(f"Trainer: task is {type(task).__name__}; it must be a treadle.Task.{hint}")
+
+
+def check_further(names: Iterable[str]) -> None:
+    """Raise a ValueError unless these names can be given to further data to evaluate on."""
+    for name in names:
+        if not isinstance(name, str) or not name or "/" in name or name in MODES:
+            raise ValueError(
+                f"Trainer.fit: also names data {name!r}; give a word without '/' "
+                f"other than {', '.join(MODES)}"
+            )
 
 
 def check_evaluation(state: State) -> None:
@@ -132,5 +145,9 @@ def schedules_of(task: Task, state: State) -> dict[str, BoundSchedule]:
     bound = {name: as_schedule(one).bind(state.optimizers[name], horizon) for name, one in configured.items()}
     for schedule in bound.values():
         if isinstance(schedule, PlateauSchedule):
-            schedule.check(has_validation="val" in state.evaluations and state.eval_epochs is not None)
+            every = state.eval_epochs
+            schedule.check(
+                has_validation="val" in state.evaluations and every is not None,
+                after_epochs=every is not None and (every.epochs or every.seconds) is not None,
+            )
     return bound

@@ -141,6 +141,17 @@ def check_hook_name(name: str, where: str) -> None:
     raise ValueError(f"{where}: there is no hook {name!r}.{hint} Known hooks: {', '.join(HOOK_NAMES)}")
 
 
+def as_callbacks(callbacks: Any, where: str) -> list[Callback]:
+    """A list of the callbacks given at `where`.
+
+    Raises:
+        TypeError: it is no list or other iterable.
+    """
+    if isinstance(callbacks, Iterable):
+        return list(callbacks)
+    raise TypeError(f"{where}: callbacks is {type(callbacks).__name__}; give a list: callbacks=[...]")
+
+
 class Hooks:
     """The hooks of a run, compiled: one tuple of bound methods for each event.
 

@@ -15,8 +15,9 @@ from torch.utils.data import default_collate
 from treadle import loops
 from treadle.checkpoint import weights_sha256
 from treadle.collecting import Cache, Collector, Results
+from treadle.composing import check_further
 from treadle.data import Source, map_tree
-from treadle.events import Callback
+from treadle.events import Callback, as_callbacks
 from treadle.parallel import together
 from treadle.preparing import looking, prepare
 from treadle.recording import recorded
@@ -95,8 +96,10 @@ class Trainer(Settings):
         """
         began = time.perf_counter()
         with ExitStack() as stack:
+            check_further(also or ())
             looks = {"val": val, **(also or {}), "test": test}
-            state = prepare(self, task, train, looks, resume, list(callbacks), config or {}, stack)
+            own = as_callbacks(callbacks, "Trainer.fit")
+            state = prepare(self, task, train, looks, resume, own, config or {}, stack)
             own_epoch = type(self).train_epoch is not Trainer.train_epoch
             state.train_epoch = self.train_epoch if own_epoch else loops.train_epoch
             tests = state.evaluations.pop("test", None)

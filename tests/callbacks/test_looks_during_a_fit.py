@@ -1,4 +1,4 @@
-"""Somebody evaluates and predicts with the same trainer while it fits, and after: no callback takes notice."""
+"""A trainer evaluates and predicts while it fits, and after: no callback takes notice."""
 
 from __future__ import annotations
 

@@ -187,3 +187,15 @@ def test_a_missing_sklearn_is_named_with_what_to_install() -> None:
 def test_a_wrong_argument_is_said() -> None:
     with pytest.raises(ValueError, match="dtype is 'half'; allowed are 'float32' and 'float64'"):
         TreadleClassifier(dtype="half").fit(X, Y)
+    with pytest.raises(ValueError, match="trainer names 'max_epochs'; give the estimator epochs="):
+        TreadleClassifier(trainer={"max_epochs": 3}, **FAST).fit(X, Y)
+
+
+def test_options_of_the_trainer() -> None:
+    """Among them a callback that stays with the estimator, and hears its predictions too."""
+    average = treadle.callbacks.ExponentialMovingAverage(0.5)
+    options = {"accumulate": 2, "microbatch_size": 10, "precision": "bf16", "callbacks": [average]}
+    model = TreadleClassifier(trainer=options, random_state=0, **FAST)
+    data = StandardScaler().fit_transform(X)
+    assert model.fit(data, Y).score(data, Y) > 0.8
+    assert (model.predict(data) == model.predict(data)).all()

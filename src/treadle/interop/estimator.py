@@ -20,6 +20,8 @@ from treadle.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
 LARGEST_SEED = 2**31 - 1
+OWN = {"max_epochs": "epochs", "max_steps": "epochs", "seed": "random_state", "device": "device"}
+"""Arguments of the trainer that the estimator has under its own name."""
 DTYPES = {"float32": np.float32, "float64": np.float64}
 
 
@@ -93,7 +95,7 @@ class TreadleEstimator(BaseEstimator):  # type: ignore[misc]
                 loss = self.loss or type(self).usual_loss
                 self._task = WeightedTask(module, loss, self.optimizer, self.lr)
                 self._calls = 0
-            options = {"run_dir": None, "checkpoint": None, "progress": False} | dict(self.trainer or {})
+            options = {"run_dir": None, "checkpoint": None, "progress": False} | self._options()
             trainer = Trainer(max_epochs=epochs, seed=seed + self._calls, device=self.device, **options)
             run = trainer.fit(self._task, Loader((X, y, weight), self.batch_size, shuffle=True))
         self._seed, self._calls = seed, self._calls + 1
@@ -112,10 +114,16 @@ class TreadleEstimator(BaseEstimator):  # type: ignore[misc]
         """The module's outputs for checked samples, [samples, outputs], on the CPU."""
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=self._dtype(), reset=False)
-        options = {"progress": False, **dict(self.trainer or {}), "run_dir": None, "checkpoint": None}
+        options = {"progress": False, **self._options(), "run_dir": None, "checkpoint": None}
         trainer = Trainer(seed=0, device=self.device, **options)
         outputs: Tensor = trainer.predict(self._task, (checked,))
         return outputs.double()  # scikit-learn's own precision, whatever the module's
+
+    def _options(self) -> dict[str, Any]:
+        for name in self.trainer or ():
+            if name in OWN:
+                raise ValueError(f"trainer names {name!r}; give the estimator {OWN[name]}=... instead")
+        return dict(self.trainer or {})
 
     def _dtype(self) -> Any:
         if self.dtype not in DTYPES:

@@ -183,6 +183,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export")  # RNNs
             yield
     finally:
         logger.setLevel(level)
