@@ -115,9 +115,8 @@ SECTIONS = {
             "clipping by value and by norm fails in mixed precision": "by_value_and_norm_together",
         },
         {
-            "C7": "many processes (DataParallel's use, DDP and its options, the stop of one rank that stops all) are not "
-            "built yet, and so nothing shows that history and weights come back from them; shown are the "
-            "single device and that every rank gets its share of one order",
+            "C7": "what many processes do (the same results under every strategy, one rank's stop or end that stops "
+            "all, record and weights) is shown in tests/distributed, and has no rows there; several machines are not",
             "C8": "TensorBoard, Weights & Biases, and pictures of histories and of gradient distributions come "
             "with the report; the numbers they need are in the record",
         },
@@ -144,8 +143,7 @@ SECTIONS = {
             "the optimizer loses its state between fits": "keeps_its_state_between_fits",
         },
         {
-            "D4": "the live plot of the loss comes with the notebook display; the bars and the table are there. "
-            "The rate finder's 0.2 on Fashion-MNIST lies between our suggestion (0.04 to 0.05, a tenth of the "
+            "D4": "the rate finder's 0.2 on Fashion-MNIST lies between our suggestion (0.04 to 0.05, a tenth of the "
             "rate with the lowest loss) and that rate (0.39 to 0.48)",
         },
     ),

@@ -16,7 +16,7 @@ from treadle.data import Digits
 
 
 def problem(example: ModuleType) -> tuple[treadle.Task, Any, Any]:
-    """The task on a little of its data: three windows of two batches an epoch, the last of one short batch."""
+    """The task on a little of its data: three windows of two batches an epoch, the last one short."""
     torch.manual_seed(0)
     if example is gan:
         return gan.GAN(), treadle.Loader(gan.circle(300), 64, shuffle=True), gan.circle(100, seed=1)
