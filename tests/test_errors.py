@@ -77,6 +77,17 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[Exception], list[str]]] = {
     "a trial with a number": (lambda f: fit(f, trial=3), TypeError, ["trial is 3", "Trial(batches)"]),
     "half a checkpoint": (lambda f: treadle.Checkpoints(keep_last=1.5), ValueError, ["keep_last is 1.5"]),
     "yes to the best": (lambda f: treadle.Checkpoints(keep_best=True), ValueError, ["keep_best is True"]),
+    "an interval as text": (
+        lambda f: treadle.Every(epochs="3"),
+        ValueError,
+        ["epochs is '3'", "whole number"],
+    ),
+    "half an epoch": (lambda f: treadle.Every(epochs=1.5), ValueError, ["epochs is 1.5", "whole number"]),
+    "LBFGS without closures": (
+        lambda f: fit(f, task(optimizer=torch.optim.LBFGS)),
+        TypeError,
+        ["LBFGS", "SupervisedClosureTask"],
+    ),
     "resume with yes": (lambda f: fit(f, resume=True), TypeError, ["resume is True", "'last'"]),
     "plateau between evaluations in steps": (
         lambda f: fit(

@@ -79,6 +79,20 @@ def test_the_record_says_which_way_is_better(tmp_path: Path) -> None:
     assert same(load_model(str(run.path), make_model(1)), load_model(run, make_model(2), mode="max"))
 
 
+@pytest.mark.parametrize("averaging", ["ExponentialMovingAverage", "StochasticWeightAveraging"])
+def test_averaged_weights_are_those_that_were_evaluated(tmp_path: Path, averaging: str) -> None:
+    options: dict[str, Any] = {"decay": 0.5} if averaging == "ExponentialMovingAverage" else {"start": 0}
+    average = getattr(treadle.callbacks, averaging)(**options)
+    checkpoints = treadle.Checkpoints(keep_last=None)
+    run, model = trained(tmp_path, epochs=5, callbacks=[average], checkpoint=checkpoints)
+    look = treadle.Trainer(run_dir=None, progress=False)
+    for epoch, path in enumerate(run.checkpoints):
+        loaded = treadle.SupervisedTask(load_model(path, make_model(1)), mse_loss)
+        assert look.evaluate(loaded, (X, Y), "val")["val/loss"] == run.history["val/loss"][epoch]
+    assert same(load_model(run, make_model(1), "last"), model)
+    assert not same(load_model(run, make_model(1), "last", averages=False), model)
+
+
 def test_a_score_of_nan_is_not_the_best(tmp_path: Path) -> None:
     run = treadle.Run.create(tmp_path / "run", name="run", config={}, environment={})
     for step, score in ((1, float("nan")), (2, 0.5), (3, float("nan"))):

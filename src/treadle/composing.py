@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -50,7 +51,7 @@ def optimizers_of(task: Task) -> dict[str, Optimizer]:
     """The task's optimizers by name: those of an earlier fit while they still fit, or new ones.
 
     Raises:
-        TypeError: `configure_optimizers` returned something else.
+        TypeError: `configure_optimizers` returned something else, or what the task cannot step.
         ValueError: one holds parameters that are not the task's, or none holds any to train.
     """
     own = {id(parameter) for parameter in task.parameters()}
@@ -69,12 +70,28 @@ def optimizers_of(task: Task) -> dict[str, Optimizer]:
                 f"the optimizer {name!r} ({type(optimizer).__name__}) holds parameters that are not the "
                 "task's and would train another model; build it from this task's parameters"
             )
+    for name, optimizer in kept.items():
+        if _wants_closure(optimizer) and not _gives_closures(task):
+            raise TypeError(
+                f"the optimizer {name!r} ({type(optimizer).__name__}) evaluates the loss several times in a "
+                "step: make the task a treadle.SupervisedClosureTask or ClosureTask, or override optimizer_step"
+            )
     if not any(p.requires_grad for o in kept.values() for g in o.param_groups for p in g["params"]):
         raise ValueError("no optimizer holds a parameter that requires a gradient: there is nothing to train")
     for optimizer in kept.values():
         prefer_fused(optimizer, task)
     task.optimizers = kept
     return kept
+
+
+def _wants_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
+def _gives_closures(task: Task) -> bool:
+    kind = type(task)
+    return kind.train_step is not Task.train_step or kind.optimizer_step is not Task.optimizer_step
 
 
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)

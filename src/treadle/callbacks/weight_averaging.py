@@ -96,12 +96,12 @@ class WeightAveraging(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, and what says when the next one is due."""
-        return {"count": self.count, "epoch": self._epoch, "weights": dict(self._averages)}
+        return {"count": self.count, "epoch": self._epoch, "averages": dict(self._averages)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; it is moved to the device when it is used."""
         self.count, self._epoch = int(state["count"]), int(state["epoch"])
-        self._averages = {name: value.clone() for name, value in state["weights"].items()}
+        self._averages = {name: value.clone() for name, value in state["averages"].items()}
         if self._live:
             self._place()
 
