@@ -74,7 +74,7 @@ def optimizers_of(task: Task) -> dict[str, Optimizer]:
         if _wants_closure(optimizer) and not _gives_closures(task):
             raise TypeError(
                 f"the optimizer {name!r} ({type(optimizer).__name__}) evaluates the loss several times in a "
-                "step: make the task a treadle.SupervisedClosureTask or ClosureTask, or override optimizer_step"
+                "step: make the task a treadle.SupervisedClosureTask, or override optimizer_step"
             )
     if not any(p.requires_grad for o in kept.values() for g in o.param_groups for p in g["params"]):
         raise ValueError("no optimizer holds a parameter that requires a gradient: there is nothing to train")

@@ -131,19 +131,21 @@ class Trainer(Settings):
     def results(self, task: Task, data: Any, name: str = "test", refresh: bool = False) -> Results:
         """What `evaluate` says, with every output, prediction, target and metadatum, in data order.
 
-        Asked again for the same object `data` and the same weights, it answers from a cache of the last
-        few; any change of a weight makes it compute anew, and so does `refresh`.
+        Asked again for the same task, the same object `data` and the same weights, it answers from a cache of
+        the last few; any change of a weight or metric makes it compute anew, and so does `refresh`, which
+        data that were changed in place need.
         """
         collector = Collector(task)
-        key = (weights_sha256(self.strategy.model_state(task)), name)
-        cached = None if refresh else self._cache.get(data, key)
+        key = (weights_sha256(self.strategy.model_state(task)), name, *task.metrics)
+        objects = (task, data, *task.metrics.values())
+        cached = None if refresh else self._cache.get(objects, key)
         if cached is not None:
             return cached
         with looking(self, task, data, name, collector) as (state, batches):
             values = loops.evaluate(state, batches, name)
             collector.join(lambda made: state.engine.in_order(made, batches))
             results = collector.results(values)
-        self._cache.put(data, key, results)
+        self._cache.put(objects, key, results)
         return results
 
     def predict(self, task: Task, data: Any) -> Any:
