@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras demo test lint crash mutants bench clean
+.PHONY: help setup demo test extras lint crash mutants bench clean
 
 help: ## Explain the targets (this)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -25,15 +25,15 @@ help: ## Explain the targets (this)
 
 setup: $(READY) ## Make .venv with the pinned dependencies; the other targets do it by themselves
 
-extras: $(READY) ## Install trackers, matplotlib, pandas and polars (700 MB), for the tests that use them
-	$(PIP) -c constraints.txt tensorboard wandb trackio mlflow-skinny sqlalchemy alembic sqlparse \
-		matplotlib pandas polars
-
 demo: $(READY) ## Train a classifier on scikit-learn's digits, in well under a minute
 	$(BIN)/treadle fit examples/digits.yaml $(ARGS)
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+extras: $(READY) ## Install every optional library, so that no test skips itself (1.5 GB)
+	$(PIP) -c constraints.txt -e '.[plots,sklearn,export,huggingface,evaluate,tensorboard,wandb,trackio]' \
+		mlflow-skinny sqlalchemy alembic sqlparse pandas polars
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

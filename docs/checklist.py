@@ -114,9 +114,8 @@ SECTIONS = {
             "clipping by value and by norm fails in mixed precision": "by_value_and_norm_together",
         },
         {
-            "C7": "many processes (DataParallel's use, DDP and its options, the stop of one rank that stops all) are not "
-            "built yet, and so nothing shows that history and weights come back from them; shown are the "
-            "single device and that every rank gets its share of one order",
+            "C7": "what many processes do (the same results under every strategy, one rank's stop or end that stops "
+            "all, record and weights) is shown in tests/distributed, and has no rows there; several machines are not",
         },
     ),
     "D": Section(

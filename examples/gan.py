@@ -1,6 +1,6 @@
 """A generative adversarial network on points of a circle: two optimizers, one training step of its own.
 
-python examples/gan.py [--epochs 60]
+python examples/gan.py [--epochs 60] [--accumulate 2] [--precision bf16] [--resume]
 """
 
 from __future__ import annotations
@@ -85,11 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> treadle.Run:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--samples", type=int, default=4096)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--accumulate", type=int, default=1, help="batches in a step")
+    parser.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16")
     parser.add_argument("--run-dir", default="runs/gan")
+    parser.add_argument("--resume", action="store_true", help="go on with the newest run in run-dir")
     given = parser.parse_args(arguments)
     torch.manual_seed(given.seed)
     trainer = treadle.Trainer(
         max_epochs=given.epochs,
+        accumulate=given.accumulate,
+        precision=given.precision,
         seed=given.seed,
         run_dir=given.run_dir,
         checkpoint=treadle.Checkpoints(monitor="val/distance"),
@@ -98,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> treadle.Run:
         GAN(),
         treadle.Loader(circle(given.samples), batch_size=128, shuffle=True),
         circle(given.samples, seed=1),
+        resume="last" if given.resume else None,
     )
     print(run.history)
     return run

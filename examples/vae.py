@@ -1,6 +1,6 @@
 """A variational autoencoder on handwritten digits: two named losses in one step.
 
-python examples/vae.py [--epochs 30] [--kl-weight 1.0]
+python examples/vae.py [--epochs 30] [--kl-weight 1.0] [--accumulate 2] [--precision bf16] [--resume]
 """
 
 from __future__ import annotations
@@ -51,12 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> treadle.Run:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--kl-weight", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--accumulate", type=int, default=1, help="batches in a step")
+    parser.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16")
     parser.add_argument("--run-dir", default="runs/vae")
+    parser.add_argument("--resume", action="store_true", help="go on with the newest run in run-dir")
     given = parser.parse_args(arguments)
     torch.manual_seed(given.seed)
-    trainer = treadle.Trainer(max_epochs=given.epochs, seed=given.seed, run_dir=given.run_dir)
+    trainer = treadle.Trainer(
+        max_epochs=given.epochs,
+        accumulate=given.accumulate,
+        precision=given.precision,
+        seed=given.seed,
+        run_dir=given.run_dir,
+    )
     task = VAE(given.kl_weight)
-    run = trainer.fit(task, treadle.Loader(Digits("train"), batch_size=64, shuffle=True), Digits("val"))
+    train = treadle.Loader(Digits("train"), batch_size=64, shuffle=True)
+    run = trainer.fit(task, train, Digits("val"), resume="last" if given.resume else None)
     pictures = trainer.predict(task, Digits("val"))
     print(run.history)
     print(f"{len(pictures)} pictures reconstructed")

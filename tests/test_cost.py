@@ -67,7 +67,7 @@ def per_step(**options: Any) -> float:
 def test_a_step_makes_about_as_many_python_calls_as_the_plain_loop() -> None:
     """The plain loop has its batches ready; ours are gathered, and the loss is recorded."""
     plain = (plain_loop(60) - plain_loop(10)) / 50
-    assert per_step() <= 1.1 * plain
+    assert per_step() <= 1.2 * plain
 
 
 def test_extras_make_few_calls(tmp_path: Any) -> None:

@@ -56,6 +56,49 @@ def frozen(folder: Path) -> None:
 
 
 CASES: dict[str, tuple[Callable[[Path], Any], type[Exception], list[str]]] = {
+    "a callback without a list": (
+        lambda f: fit(f, callbacks=treadle.callbacks.EarlyStopping("train/loss")),
+        TypeError,
+        ["Trainer: callbacks is EarlyStopping; give a list"],
+    ),
+    "further data under a taken name": (
+        lambda f: treadle.Trainer(max_epochs=1, run_dir=f / "run").fit(
+            task(), (X, Y), also={"train": (X, Y)}
+        ),
+        ValueError,
+        ["also names data 'train'", "other than train, val, test, predict"],
+    ),
+    "further data with a slash": (
+        lambda f: treadle.Trainer(max_epochs=1, run_dir=f / "run").fit(task(), (X, Y), also={"a/b": (X, Y)}),
+        ValueError,
+        ["also names data 'a/b'"],
+    ),
+    "a number as text": (lambda f: fit(f, clip_norm="1"), ValueError, ["clip_norm is '1'"]),
+    "a trial with a number": (lambda f: fit(f, trial=3), TypeError, ["trial is 3", "Trial(batches)"]),
+    "half a checkpoint": (lambda f: treadle.Checkpoints(keep_last=1.5), ValueError, ["keep_last is 1.5"]),
+    "yes to the best": (lambda f: treadle.Checkpoints(keep_best=True), ValueError, ["keep_best is True"]),
+    "an interval as text": (
+        lambda f: treadle.Every(epochs="3"),
+        ValueError,
+        ["epochs is '3'", "whole number"],
+    ),
+    "half an epoch": (lambda f: treadle.Every(epochs=1.5), ValueError, ["epochs is 1.5", "whole number"]),
+    "LBFGS without closures": (
+        lambda f: fit(f, task(optimizer=torch.optim.LBFGS)),
+        TypeError,
+        ["LBFGS", "SupervisedClosureTask"],
+    ),
+    "resume with yes": (lambda f: fit(f, resume=True), TypeError, ["resume is True", "'last'"]),
+    "plateau between evaluations in steps": (
+        lambda f: fit(
+            f,
+            task(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau),
+            val=(X, Y),
+            eval_every=treadle.Every(steps=3),
+        ),
+        ValueError,
+        ["'val/loss' after epochs", "eval_every names steps only", "epochs=1"],
+    ),
     "a typo in a hook": (
         lambda f: fit(f, callbacks=[Typo()]),
         ValueError,

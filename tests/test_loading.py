@@ -69,8 +69,28 @@ def test_the_best_is_the_one_with_the_best_score(tmp_path: Path) -> None:
         weights = {name.removeprefix("model."): value for name, value in read(scores[best])["model"].items()}
         assert same(load_model(run, make_model(1), mode=mode), weights)
     assert same(load_model(run, make_model(1)), load_model(run, make_model(2), mode="min"))
-    treadle.Run.reopen(run.path).update(best_by={"monitor": "val/accuracy", "mode": "max"})
-    assert same(load_model(run.path, make_model(1)), load_model(run, make_model(2), mode="max"))
+
+
+def test_the_record_says_which_way_is_better(tmp_path: Path) -> None:
+    highest = treadle.Checkpoints(monitor="val/loss", mode="max", keep_last=None)
+    run, _ = trained(tmp_path, epochs=5, checkpoint=highest)
+    assert treadle.Run.open(str(run.path)).fields["best_by"] == {"monitor": "val/loss", "mode": "max"}
+    assert not same(load_model(run, make_model(1), mode="min"), load_model(run, make_model(1), mode="max"))
+    assert same(load_model(str(run.path), make_model(1)), load_model(run, make_model(2), mode="max"))
+
+
+@pytest.mark.parametrize("averaging", ["ExponentialMovingAverage", "StochasticWeightAveraging"])
+def test_averaged_weights_are_those_that_were_evaluated(tmp_path: Path, averaging: str) -> None:
+    options: dict[str, Any] = {"decay": 0.5} if averaging == "ExponentialMovingAverage" else {"start": 0}
+    average = getattr(treadle.callbacks, averaging)(**options)
+    checkpoints = treadle.Checkpoints(keep_last=None)
+    run, model = trained(tmp_path, epochs=5, callbacks=[average], checkpoint=checkpoints)
+    look = treadle.Trainer(run_dir=None, progress=False)
+    for epoch, path in enumerate(run.checkpoints):
+        loaded = treadle.SupervisedTask(load_model(path, make_model(1)), mse_loss)
+        assert look.evaluate(loaded, (X, Y), "val")["val/loss"] == run.history["val/loss"][epoch]
+    assert same(load_model(run, make_model(1), "last"), model)
+    assert not same(load_model(run, make_model(1), "last", averages=False), model)
 
 
 def test_a_score_of_nan_is_not_the_best(tmp_path: Path) -> None:
@@ -115,7 +135,7 @@ def test_without_scores_the_last_is_offered(tmp_path: Path) -> None:
     task = treadle.SupervisedTask(make_model(), mse_loss)
     trainer = treadle.Trainer(max_epochs=1, progress=False, run_dir=tmp_path / "run", seed=0)
     run = trainer.fit(task, (X, Y))
-    with pytest.raises(ValueError, match="use checkpoint='last'"):
+    with pytest.raises(ValueError, match="use 'last'"):
         load_model(run, make_model())
 
 

@@ -71,6 +71,20 @@ def test_the_cache_knows_when_a_weight_has_changed() -> None:
     assert trainer.results(task, treadle.Loader((X, Y), 5)) is not changed  # other data
 
 
+def test_the_cache_knows_tasks_metrics_and_what_was_refreshed() -> None:
+    task, trainer, x = make_task(), make_trainer(), X.clone()
+    data = (x, Y)
+    first = trainer.results(task, data)
+    other = treadle.SupervisedTask(task.model, lambda output, target: output.square().mean())
+    assert trainer.results(other, data).values != first.values  # the same weights, another loss
+    assert trainer.results(task, data) is first
+    task.metrics = {"accuracy": treadle.metrics.Accuracy()}
+    assert "test/accuracy" in trainer.results(task, data).values
+    x.zero_()
+    refreshed = trainer.results(task, data, refresh=True)
+    assert trainer.results(task, data) is refreshed
+
+
 @pytest.mark.parametrize(
     ("outputs", "targets", "expected"),
     [

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
         Hooks,
     )
     from treadle.finders import find_batch_size, find_learning_rate
+    from treadle.interop.exporting import export
+    from treadle.interop.huggingface import CausalLanguageTask, HuggingFaceTask
+    from treadle.interop.predictor import Predictor
+    from treadle.interop.sklearn import TreadleClassifier as TreadleClassifier
+    from treadle.interop.sklearn import TreadleRegressor as TreadleRegressor
     from treadle.loading import load_model
     from treadle.parallel.all_reduce import AllReduce
     from treadle.parallel.ddp import DDP
@@ -57,6 +62,10 @@ _HOMES = {
     "events": ("Callback", "CancelBatch", "CancelEpoch", "CancelFit", "CancelStep", "Every", "Hooks"),
     "finders": ("find_batch_size", "find_learning_rate"),
     "interop": (),
+    "interop.exporting": ("export",),
+    "interop.huggingface": ("CausalLanguageTask", "HuggingFaceTask"),
+    "interop.predictor": ("Predictor",),
+    "interop.sklearn": ("TreadleClassifier", "TreadleRegressor"),
     "loading": ("load_model",),
     "loggers": (),
     "metrics": (),
@@ -80,6 +89,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
+# Without TreadleClassifier and TreadleRegressor, so that `from treadle import *` works without scikit-learn.
 __all__ = [
     "DDP",
     "FSDP2",
@@ -91,14 +101,17 @@ __all__ = [
     "CancelEpoch",
     "CancelFit",
     "CancelStep",
+    "CausalLanguageTask",
     "Checkpoints",
     "ClosureTask",
     "Engine",
     "Every",
     "Hooks",
+    "HuggingFaceTask",
     "Interrupted",
     "Loader",
     "Precision",
+    "Predictor",
     "Progress",
     "ReportWriter",
     "Results",
@@ -115,6 +128,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "data",
+    "export",
     "find_batch_size",
     "find_learning_rate",
     "finders",

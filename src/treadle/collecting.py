@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,18 +85,18 @@ class Collector(Callback):
 
 
 class Cache:
-    """The last few results, each for one object of data and one state of the weights."""
+    """The last few results, each for certain objects (task, data, metrics) and one state of the weights."""
 
     def __init__(self, size: int = 4) -> None:
-        self._entries: deque[tuple[Any, Any, Results]] = deque(maxlen=size)
+        self._entries: deque[tuple[Sequence[Any], Any, Results]] = deque(maxlen=size)
 
-    def get(self, data: Any, key: Any) -> Results | None:
-        """The result for this very object under this key."""
-        for held, known, results in self._entries:
-            if held is data and known == key:
+    def get(self, objects: Sequence[Any], key: Any) -> Results | None:
+        """The newest result for these very objects under this key."""
+        for held, known, results in list(self._entries)[::-1]:
+            if known == key and len(held) == len(objects) and all(map(operator.is_, held, objects)):
                 return results
         return None
 
-    def put(self, data: Any, key: Any, results: Results) -> None:
+    def put(self, objects: Sequence[Any], key: Any, results: Results) -> None:
         """Remember a result, and forget the oldest beyond the size."""
-        self._entries.append((data, key, results))
+        self._entries.append((objects, key, results))

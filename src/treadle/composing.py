@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch.optim import Optimizer
@@ -10,6 +11,9 @@ from torch.optim import Optimizer
 from treadle.schedules import BoundSchedule, Horizon, PlateauSchedule, as_schedule
 from treadle.state import State
 from treadle.task import Task
+
+MODES = ("train", "val", "test", "predict")
+"""What results are named after; further data have other names."""
 
 
 def check_task(task: object) -> None:
@@ -21,6 +25,16 @@ def check_task(task: object) -> None:
             else ""
         )
         raise TypeError(f"Trainer: task is {type(task).__name__}; it must be a treadle.Task.{hint}")
+
+
+def check_further(names: Iterable[str]) -> None:
+    """Raise a ValueError unless these names can be given to further data to evaluate on."""
+    for name in names:
+        if not isinstance(name, str) or not name or "/" in name or name in MODES:
+            raise ValueError(
+                f"Trainer.fit: also names data {name!r}; give a word without '/' "
+                f"other than {', '.join(MODES)}"
+            )
 
 
 def check_evaluation(state: State) -> None:
@@ -37,7 +51,7 @@ def optimizers_of(task: Task) -> dict[str, Optimizer]:
     """The task's optimizers by name: those of an earlier fit while they still fit, or new ones.
 
     Raises:
-        TypeError: `configure_optimizers` returned something else.
+        TypeError: `configure_optimizers` returned something else, or what the task cannot step.
         ValueError: one holds parameters that are not the task's, or none holds any to train.
     """
     own = {id(parameter) for parameter in task.parameters()}
@@ -56,12 +70,28 @@ def optimizers_of(task: Task) -> dict[str, Optimizer]:
                 f"the optimizer {name!r} ({type(optimizer).__name__}) holds parameters that are not the "
                 "task's and would train another model; build it from this task's parameters"
             )
+    for name, optimizer in kept.items():
+        if _wants_closure(optimizer) and not _gives_closures(task):
+            raise TypeError(
+                f"the optimizer {name!r} ({type(optimizer).__name__}) evaluates the loss several times in a "
+                "step: make the task a treadle.SupervisedClosureTask, or override optimizer_step"
+            )
     if not any(p.requires_grad for o in kept.values() for g in o.param_groups for p in g["params"]):
         raise ValueError("no optimizer holds a parameter that requires a gradient: there is nothing to train")
     for optimizer in kept.values():
         prefer_fused(optimizer, task)
     task.optimizers = kept
     return kept
+
+
+def _wants_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
+def _gives_closures(task: Task) -> bool:
+    kind = type(task)
+    return kind.train_step is not Task.train_step or kind.optimizer_step is not Task.optimizer_step
 
 
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)
@@ -132,5 +162,9 @@ def schedules_of(task: Task, state: State) -> dict[str, BoundSchedule]:
     bound = {name: as_schedule(one).bind(state.optimizers[name], horizon) for name, one in configured.items()}
     for schedule in bound.values():
         if isinstance(schedule, PlateauSchedule):
-            schedule.check(has_validation="val" in state.evaluations and state.eval_epochs is not None)
+            every = state.eval_epochs
+            schedule.check(
+                has_validation="val" in state.evaluations and every is not None,
+                after_epochs=every is not None and (every.epochs or every.seconds) is not None,
+            )
     return bound

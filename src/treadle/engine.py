@@ -212,7 +212,7 @@ class GradientClip(Clip):
 
     def __init__(self, norm: float | None = None, value: float | None = None) -> None:
         for name, given in (("clip_norm", norm), ("clip_value", value)):
-            if given is not None and not given > 0:
+            if given is not None and not (_is_number(given) and given > 0):
                 raise ValueError(
                     f"Trainer: {name} is {given!r}; it must be a positive number, or None for no clipping"
                 )
@@ -228,6 +228,10 @@ class GradientClip(Clip):
             nn.utils.clip_grad_value_(stepped, self._value)
         if self._norm is not None:
             nn.utils.clip_grad_norm_(stepped, self._norm)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def gradient_norm(module: nn.Module) -> Tensor:

@@ -147,6 +147,17 @@ def check_hook_name(name: str, where: str) -> None:
     raise ValueError(f"{where}: there is no hook {name!r}.{hint} Known hooks: {', '.join(HOOK_NAMES)}")
 
 
+def as_callbacks(callbacks: Any, where: str) -> list[Callback]:
+    """A list of the callbacks given at `where`.
+
+    Raises:
+        TypeError: it is no list or other iterable.
+    """
+    if isinstance(callbacks, Iterable):
+        return list(callbacks)
+    raise TypeError(f"{where}: callbacks is {type(callbacks).__name__}; give a list: callbacks=[...]")
+
+
 class Hooks:
     """The hooks of a run, compiled: one tuple of bound methods for each event.
 
@@ -237,7 +248,7 @@ class Every:
     """How often something happens: every so many steps, epochs or seconds; with several, whichever is first.
 
     Raises:
-        ValueError: none is given, or one is not positive.
+        ValueError: none is given, or one is not positive, or steps or epochs are no whole number.
     """
 
     steps: int | None = None
@@ -249,7 +260,13 @@ class Every:
         if all(value is None for value in given.values()):
             raise ValueError("Every: give at least one of steps, epochs, seconds")
         for name, value in given.items():
-            if value is not None and (isinstance(value, bool) or not value > 0):
+            if value is None:
+                continue
+            kinds = (int, float) if name == "seconds" else int
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                number = "a number" if name == "seconds" else "a whole number"
+                raise ValueError(f"Every: {name} is {value!r}; it must be {number}")
+            if not value > 0:
                 raise ValueError(f"Every: {name} is {value!r}; it must be positive")
         self._clock = clock.now
         self._last = self._clock()

@@ -24,6 +24,7 @@ def load_model(
     *,
     mode: str | None = None,
     part: str = "model",
+    averages: bool = True,
 ) -> Model:
     """Load trained weights into a model or a task, on whatever device it is; returns it.
 
@@ -37,13 +38,15 @@ def load_model(
         mode: which way the score is better, "min" or "max"; None for what the run's record says ("min"
             where it says nothing).
         part: the attribute of the task that `model` is, where `model` is no task: "generator".
+        averages: of a run that averages its weights, take the averages, which are what it evaluated; False
+            for the weights that training goes on with.
 
     Raises:
         ValueError: there is no such run or checkpoint, or it is of another model; the text
             lists what there is.
         CheckpointError: it is damaged.
     """
-    saved, path = read_weights(source, checkpoint, mode)
+    saved, path = read_weights(source, checkpoint, mode, averages)
     own, prefix = set(model.state_dict()), f"{part}."
     inside = {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
     outside = {prefix + name: value for name, value in saved.items()}
@@ -56,7 +59,10 @@ def load_model(
 
 
 def read_weights(
-    source: Run | str | Path, checkpoint: str | Path = "best", mode: str | None = None
+    source: Run | str | Path,
+    checkpoint: str | Path = "best",
+    mode: str | None = None,
+    averages: bool = True,
 ) -> tuple[dict[str, Any], Path]:
     """The state dict, on the CPU, that `load_model` loads, and the file or folder it is from.
 
@@ -70,7 +76,7 @@ def read_weights(
         if path.is_file():
             return _read_file(path), path
         if (path / "manifest.json").is_file():
-            return _state_dict(read(path)), path
+            return _state_dict(read(path), averages), path
         try:
             source = Run.open(path)
         except RunError as error:
@@ -79,7 +85,8 @@ def read_weights(
         raise ValueError(
             "load_model: this run is kept in memory only and has no checkpoints; train with a run_dir"
         )
-    return _of_run(source, source.checkpoint_folder, checkpoint, mode)
+    contents, path = _of_run(source, source.checkpoint_folder, checkpoint, mode)
+    return _state_dict(contents, averages), path
 
 
 def _of_run(run: Run, folder: Path, which: str | Path, mode: str | None) -> tuple[dict[str, Any], Path]:
@@ -89,9 +96,9 @@ def _of_run(run: Run, folder: Path, which: str | Path, mode: str | None) -> tupl
             raise ValueError(f"load_model: {run.path} has no checkpoint")
         for skipped, reason in found.skipped:
             warnings.warn(f"skipped the checkpoint {skipped}: {reason}; using {found.path}", stacklevel=4)
-        return _state_dict(found.contents), found.path
+        return found.contents, found.path
     path = _best(run, folder, mode) if which == "best" else _named(run, folder, which)
-    return _state_dict(read(path)), path
+    return read(path), path
 
 
 def _best(run: Run, folder: Path, mode: str | None) -> Path:
@@ -99,9 +106,7 @@ def _best(run: Run, folder: Path, mode: str | None) -> Path:
     # A score of NaN is the score of a run that went wrong, never the best.
     scored = [(one.score, one) for one in entries if one.score is not None and one.score == one.score]
     if not scored:
-        hint = (
-            "none of its checkpoints has a score; use checkpoint='last'" if entries else "has no checkpoint"
-        )
+        hint = "none of its checkpoints has a score; use 'last'" if entries else "has no checkpoint"
         raise ValueError(f"load_model: {run.path}: {hint}")
     sign = 1 if (mode or _recorded_mode(run)) == "max" else -1
     return max(scored, key=lambda one: (sign * one[0], one[1].step))[1].path
@@ -122,8 +127,13 @@ def _named(run: Run, folder: Path, which: str | Path) -> Path:
     )
 
 
-def _state_dict(contents: dict[str, Any]) -> dict[str, Any]:
-    return {**contents.get("model", {}), **contents.get("model_extra", {})}
+def _state_dict(contents: dict[str, Any], averages: bool) -> dict[str, Any]:
+    weights = {**contents.get("model", {}), **contents.get("model_extra", {})}
+    for state in contents.get("callbacks", {}).values() if averages else ():
+        found = state.get("averages") if isinstance(state, dict) else None
+        if isinstance(found, dict):  # of a WeightAveraging, under the names of the task's weights
+            weights.update({name: value for name, value in found.items() if name in weights})
+    return weights
 
 
 def _read_file(path: Path) -> dict[str, Any]:

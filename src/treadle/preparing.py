@@ -114,13 +114,13 @@ def looking(
     batches = engine.to_look(_open_to_look(settings, data, name, settings.seed or 0))
     engine.strategy.setup_to_look(task)
     shown = [progress_bar()] if settings.progress and settings.strategy.is_main else []
-    callbacks = [*settings.callbacks, *more, *shown]
+    own = [*more, *shown]
     run = Run.create(None, name=name, config={}, environment={})
-    state = state_of(engine, task=task, hooks=Hooks(callbacks), run=run)
+    state = state_of(engine, task=task, hooks=Hooks([*settings.callbacks, *own]), run=run)
     with ExitStack() as cleanup:
         cleanup.callback(batches.close)
-        for hook in state.hooks.on_cleanup:
-            cleanup.callback(hook, state)
+        for callback in own:  # for the others it is the end of a fit, and one may be going on
+            cleanup.callback(callback.on_cleanup, state)
         yield state, batches
 
 

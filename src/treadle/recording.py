@@ -51,10 +51,15 @@ def find_origin(resume: str | Path | None, run_dir: str | Path | None) -> Origin
     checkpoint's folder starts a new run from there, since the old run's record goes on past it.
 
     Raises:
+        TypeError: it is neither text nor a path.
         ValueError: there is nothing at that place, or "last" without a run_dir.
     """
     if resume is None:
         return Origin()
+    if not isinstance(resume, (str, Path)):
+        raise TypeError(
+            f"resume is {resume!r}; give 'last', a run's folder, a checkpoint's folder, or None to start anew"
+        )
     if resume == "last":
         if run_dir is None:
             raise ValueError("resume='last' needs a run_dir to look in; it is None")

@@ -10,7 +10,7 @@ import torch
 
 from treadle.callbacks import Checkpoints, Summary, Trial, progress_bar
 from treadle.engine import Clip, Engine, GradientClip
-from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks
+from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks, as_callbacks
 from treadle.parallel import engine_of, place_of, strategy_of
 from treadle.precision import Precision, precision_of
 from treadle.report.callback import ReportWriter
@@ -44,7 +44,7 @@ class Settings:
         log_every: int = 50,
         eval_every: Every | None = Every(epochs=1),  # noqa: B008 - read, never changed
     ) -> None:
-        callbacks = list(callbacks)
+        callbacks = as_callbacks(callbacks, "Trainer")
         self._arguments = {name: value for name, value in locals().items() if name != "self"}
         _check_number("max_epochs", max_epochs, at_least=0, optional=True)
         _check_number("max_steps", max_steps, at_least=0, optional=True)
@@ -54,6 +54,8 @@ class Settings:
         _check_number("log_every", log_every, at_least=1)
         if not isinstance(progress, bool):
             _check_number("progress", progress, at_least=1)
+        if not isinstance(trial, bool):
+            raise TypeError(f"Trainer: trial is {trial!r}; give True, or callbacks=[Trial(batches)]")
         _check_number("seed", seed, at_least=0, optional=True)
         if eval_every is not None and not isinstance(eval_every, Every):
             raise TypeError(

@@ -53,7 +53,8 @@ class Strategy:
         """
         total = sum(items[1:], start=items[0])
         if isinstance(total, Tensor):
-            return [count / total.clamp(min=1) for count in items], total
+            whole = torch.where(total > 0, total, 1)  # without waiting to see whether there are any
+            return [count / whole for count in items], total
         return [count / total if total else 0.0 for count in items], total
 
     def sync_gradients(self, last: bool) -> None:

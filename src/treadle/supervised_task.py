@@ -25,7 +25,9 @@ class SupervisedTask(Task):
             model(**inputs) with all but the target (or model(x) when only one is left).
         loss: a function or module of (output, target) that returns the mean over the batch, or a mapping
             of names to such functions; or a configuration {"class_path": ..., "init_args": ...}. None where
-            the model computes its own loss and returns it as `output.loss` or `output["loss"]`.
+            the model computes its own loss and returns it as `output.loss` or `output["loss"]`. Parameters
+            of a loss (a network it compares features of, say) are not trained: to train them, override
+            `configure_optimizers`.
         optimizer: a class or anything else that builds one from parameters; a configuration; or an
             optimizer of this model's parameters.
         lr: the learning rate, where `optimizer` builds one.
@@ -61,6 +63,10 @@ class SupervisedTask(Task):
         self.target = target
         self.loss = _built_loss(loss)
         self.loss_weights = _checked_weights(loss_weights, self.loss)
+        losses = self.loss.values() if isinstance(self.loss, dict) else ()
+        stateful = [one for one in losses if isinstance(one, nn.Module) and one.state_dict()]
+        if stateful:  # those are moved and saved with the task, as a single loss is
+            self.stateful_losses = nn.ModuleList(dict.fromkeys(stateful))
         self.metrics = {name: as_metric(metric, name) for name, metric in _named_metrics(metrics).items()}
         self._optimizer = _optimizer_factory(optimizer, lr)
         if scheduler is not None and getattr(scheduler, "optimizer", None) is optimizer:

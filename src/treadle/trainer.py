@@ -15,8 +15,9 @@ from torch.utils.data import default_collate
 from treadle import loops
 from treadle.checkpoint import weights_sha256
 from treadle.collecting import Cache, Collector, Results
+from treadle.composing import check_further
 from treadle.data import Source, map_tree
-from treadle.events import Callback, Hook
+from treadle.events import Callback, Hook, as_callbacks
 from treadle.parallel import together
 from treadle.preparing import looking, prepare
 from treadle.recording import recorded
@@ -97,8 +98,10 @@ class Trainer(Settings):
         """
         began = time.perf_counter()
         with ExitStack() as stack:
+            check_further(also or ())
             looks = {"val": val, **(also or {}), "test": test}
-            state = prepare(self, task, train, looks, resume, list(callbacks), config or {}, stack)
+            own = as_callbacks(callbacks, "Trainer.fit")
+            state = prepare(self, task, train, looks, resume, own, config or {}, stack)
             own_epoch = type(self).train_epoch is not Trainer.train_epoch
             state.train_epoch = self.train_epoch if own_epoch else loops.train_epoch
             tests = state.evaluations.pop("test", None)
@@ -131,19 +134,21 @@ class Trainer(Settings):
     def results(self, task: Task, data: Any, name: str = "test", refresh: bool = False) -> Results:
         """What `evaluate` says, with every output, prediction, target and metadatum, in data order.
 
-        Asked again for the same object `data` and the same weights, it answers from a cache of the last
-        few; any change of a weight makes it compute anew, and so does `refresh`.
+        Asked again for the same task, the same object `data` and the same weights, it answers from a cache of
+        the last few; any change of a weight or metric makes it compute anew, and so does `refresh`, which
+        data that were changed in place need.
         """
         collector = Collector(task)
-        key = (weights_sha256(self.strategy.model_state(task)), name)
-        cached = None if refresh else self._cache.get(data, key)
+        key = (weights_sha256(self.strategy.model_state(task)), name, *task.metrics)
+        objects = (task, data, *task.metrics.values())
+        cached = None if refresh else self._cache.get(objects, key)
         if cached is not None:
             return cached
         with looking(self, task, data, name, collector) as (state, batches):
             values = loops.evaluate(state, batches, name)
             collector.join(lambda made: state.engine.in_order(made, batches))
             results = collector.results(values)
-        self._cache.put(data, key, results)
+        self._cache.put(objects, key, results)
         return results
 
     def predict(self, task: Task, data: Any) -> Any:

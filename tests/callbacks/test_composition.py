@@ -354,6 +354,15 @@ def test_a_trial_finds_what_cannot_be_saved_and_passes_over_what_is_not_there(
     with pytest.raises(ValueError, match="batches is 0"):
         Trial(0)
 
+    class FromNoise(Silent):
+        def predict_step(self, batch: Any, state: treadle.State) -> Any:
+            return self.layer(batch)  # of something else than training batches
+
+    with pytest.raises(TypeError) as other:
+        fit([Trial(1)], task=FromNoise(), val=None)
+    assert "Trial(predict=False)" in other.value.__notes__[1]
+    assert fit([Trial(1, predict=False)], task=FromNoise(), val=None)[0].step == 12
+
 
 def test_a_resumed_run_is_not_tried_again(fit: Callable[..., Any]) -> None:
     run, _ = fit([Trial()], "run", max_epochs=1)

@@ -111,6 +111,29 @@ def without_escapes(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "")
 
 
+def players(**settings: Any) -> Any:
+    rates = {"critic": 0.5, "generator": 0.0001}
+    parameter = torch.nn.Parameter(torch.ones(1))
+    return example_state(
+        optimizers={k: torch.optim.SGD([parameter], lr=v) for k, v in rates.items()}, **settings
+    )
+
+
+def test_rates_of_several_optimizers_have_their_names() -> None:
+    progress, stream, clock = plain()
+    run(progress, players(), clock)
+    line = "epoch 1/2  step 3  train/loss 1.000  val/loss 0.2500  lr/critic 0.5  lr/generator 0.0001  5.00 s"
+    assert line in stream.getvalue().splitlines()
+    progress, stream, clock = terminal()
+    run(progress, players(), clock)
+    shown = without_escapes(stream.getvalue())
+    assert "loss 1.000  lr/critic 0.5  lr/generator 0.0001" in shown
+    head = next(line[line.index("epoch     step") :] for line in shown.splitlines() if "     step" in line)
+    values = next(line for line in shown.splitlines() if line.startswith("    1        3  train   "))
+    for name, value in (("lr/critic", "0.5"), ("lr/generator", "0.0001")):
+        assert values[: head.index(name) + len(name)].endswith(f" {value}")
+
+
 def test_plain_lines_are_one_for_each_epoch_with_a_start_and_a_stop() -> None:
     progress, stream, clock = plain()
     run(progress, example_state(), clock)

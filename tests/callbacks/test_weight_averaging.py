@@ -122,7 +122,7 @@ def test_checkpoints_hold_the_weights_and_the_averages(fit: Callable[..., Any]) 
     run, task = fit([average], "run")
     contents = read(run.checkpoints[-1])
     saved = contents["callbacks"]["ExponentialMovingAverage"]
-    assert equal(saved["weights"], average.averages())
+    assert equal(saved["averages"], average.averages())
     assert saved["count"] == 12
     assert contents["model"]["model.0.weight"].ne(task.state_dict()["model.0.weight"]).any()
     # A longer run goes on from the weights, not from the averages.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 import shutil
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ import treadle
 from treadle import callbacks, schedules, scores
 from treadle.loading import load_model
 from treadle.metrics import Accuracy
+from treadle.report import write_report
 from treadle.runs import export_csv, read_csv
 
 
@@ -251,6 +253,14 @@ def test_C8_the_history_is_seen_as_a_picture(make_task, make_trainer, data, tmp_
     page = (run.path / "report.html").read_text()
     assert "<figure" in page
     assert "val/loss" in page
+
+
+def test_C8_histories_are_drawn_into_a_file(make_task, make_trainer, data, tmp_path) -> None:
+    runs = [make_trainer(run_dir=tmp_path / "run").fit(make_task(), data, data) for _ in range(2)]
+    page = write_report(runs, tmp_path / "runs.html").read_text()
+    assert "val/loss" in page
+    assert all(run.id in page for run in runs)
+    assert not re.search(r"(src|href)=.https?://", page)  # the file needs nothing else
 
 
 def test_C8_metrics_are_renamed(make_task, make_trainer, data) -> None:

@@ -30,6 +30,7 @@ from treadle.callbacks.live_progress import NotebookProgress, TerminalProgress
 from treadle.data.datasets import FASHION_MNIST_FOLDER
 from treadle.finders import find_learning_rate
 from treadle.metrics import Accuracy
+from treadle.report import draw as draw_curves
 
 ROOT = Path(__file__).parents[2]
 WITH_CLOTHES = pytest.mark.skipif(
@@ -262,7 +263,7 @@ def test_D4_bars_and_a_live_table(make_task, make_trainer, data) -> None:
     assert output.count("val   ") == 2  # a row for each mode and epoch
 
 
-def test_D4_a_live_plot_of_the_loss(make_task, make_trainer, data, monkeypatch) -> None:
+def test_D4_a_live_plot_of_the_loss_in_a_notebook(make_task, make_trainer, data, monkeypatch) -> None:
     """In a notebook: one picture that is replaced after each epoch."""
     plots: list[str] = []
     module = ModuleType("IPython.display")
@@ -277,10 +278,39 @@ def test_D4_a_live_plot_of_the_loss(make_task, make_trainer, data, monkeypatch) 
     assert "val/loss" in drawn[-1]
 
 
+def test_D4_a_live_plot_of_the_loss(make_task, make_trainer, data, tmp_path) -> None:
+    drawn: list[str] = []
+    runner = make_trainer(max_epochs=5, run_dir=tmp_path / "run", log_every=1)
+
+    @runner.on("epoch_end")
+    def draw(state: treadle.State) -> None:  # as `treadle watch` does, from another process
+        state.run.flush()
+        drawn.append(draw_curves(treadle.Run.open(tmp_path / "run"), names=["train/loss", "val/loss"]))
+
+    runner.fit(make_task(), treadle.Loader(data, 8, shuffle=True), data)
+    assert all("running" in picture and "loss" in picture for picture in drawn)
+    assert drawn[1].count("*") > 3
+    assert len(set(drawn)) == 5  # each with what has come since
+
+
 def spread(name: str, epoch: int, column: int) -> tuple[float, float]:
     seeds = json.loads((ROOT / "docs/reproduced.json").read_text())["fashion"][name]
     values = [rows[epoch][column] for rows in seeds]
     return min(values), max(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "originals"),
+    [
+        ("SGD", [(2.078, 0.378), (1.802, 0.538), (1.543, 0.601), (1.346, 0.639), (1.207, 0.651)]),
+        ("momentum", [(1.105, 0.647), (0.831, 0.695), (0.736, 0.739), (0.675, 0.766), (0.634, 0.779)]),
+    ],
+)
+def test_D4_numbers_of_five_epochs_lie_in_the_recorded_spread(name: str, originals: Any) -> None:
+    for epoch, original in enumerate(originals):
+        for column, value in enumerate(original):
+            low, high = spread(name, epoch, column)
+            assert low - 0.0005 <= value <= high + 0.0005, (epoch + 1, column)  # given to three digits
 
 
 @WITH_CLOTHES

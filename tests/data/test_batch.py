@@ -45,6 +45,49 @@ def same(first, second):
     return first == second
 
 
+@dataclass
+class Output(OrderedDict):
+    """What Hugging Face models return: items that are attributes too, and leave out what is None."""
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+    def __post_init__(self):
+        for name in ("loss", "logits"):
+            if getattr(self, name) is not None:
+                self[name] = getattr(self, name)
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        super().__setattr__(key, value)
+
+    def update(self, *args, **kwargs):
+        raise RuntimeError("You cannot use ``update`` on a ModelOutput instance.")
+
+    pop = setdefault = __delitem__ = update
+
+
+@pytest.mark.parametrize("library", ["none", "transformers"])
+def test_mappings_that_are_dataclasses(library):
+    kind = Output
+    if library != "none":
+        reason = "Hugging Face transformers is not installed"
+        kind = pytest.importorskip("transformers.modeling_outputs", reason=reason).SequenceClassifierOutput
+    output = kind(logits=torch.arange(10.0).reshape(5, 2))
+    for made in (
+        map_tree(lambda leaf: leaf + 1, output),
+        concatenate([take(map_tree(lambda leaf: leaf + 1, output), start, start + 2) for start in (0, 2, 4)]),
+        concatenate(split(move(map_tree(lambda leaf: leaf + 1, output), "cpu"), 2)),
+    ):
+        assert type(made) is type(output)
+        assert list(made) == ["logits"]
+        assert made.loss is None
+        assert torch.equal(made.logits, output.logits + 1)
+        assert made["logits"] is made.logits
+    assert output.logits[0, 0] == 0
+    assert mover("meta")(output).logits.device.type == "meta"
+
+
 def test_the_cpu_mover_hands_batches_back_untouched():
     batch = tree()
     assert mover("cpu")(batch) is batch

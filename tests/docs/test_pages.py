@@ -29,6 +29,18 @@ def test_every_dependency_is_explained() -> None:
         assert f"`{extra}`" in page, f"docs/dependencies.md does not explain the extra {extra}"
 
 
+def test_what_users_are_told_to_install_is_there() -> None:
+    extras = set(project()["project"]["optional-dependencies"])
+    told = {}
+    for folder, pattern in (("src", "*.py"), ("examples", "*.py"), ("docs", "*.md"), (".", "README.md")):
+        for path in (ROOT / folder).rglob(pattern) if folder != "." else [ROOT / pattern]:
+            text = path.read_text()
+            told |= dict.fromkeys(re.findall(r"treadle\[(\w+)\]", text), path)
+            told |= dict.fromkeys(re.findall(r'(?:optional|missing)\([^)]*"(\w+)"(?:, error)?\)', text), path)
+    assert {"plots", "sklearn", "export", "metrics"} <= set(told)
+    assert set(told) <= extras, {name: str(path) for name, path in told.items() if name not in extras}
+
+
 def test_the_layers_are_those_that_are_held() -> None:
     contract = project()["tool"]["importlinter"]["contracts"][0]
     page = (ROOT / "docs" / "architecture.md").read_text()

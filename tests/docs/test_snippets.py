@@ -16,6 +16,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRELUDE = re.compile(r"^<!-- prelude\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)")
+ANCHOR = re.compile(r"\]\(([^)#\s]*)#([\w-]+)\)")
+HEADING = re.compile(r"^#+ .+$", re.MULTILINE)
 
 
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:
@@ -78,3 +80,10 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+    for target, heading in ANCHOR.findall(page.read_text()):
+        if "://" not in target:
+            there = (page.parent / target if target else page).read_text()
+            headings = [
+                re.sub(r"[^\w -]", "", line[1:].lower().lstrip("# ")) for line in HEADING.findall(there)
+            ]
+            assert heading in [line.replace(" ", "-") for line in headings], f"{target}#{heading}"

@@ -155,3 +155,33 @@ def test_auto_gives_up_where_one_sample_does_not_fit() -> None:
         pytest.raises((torch.OutOfMemoryError, ValueError), match=r"no room for 1|more than 1 value"),
     ):
         trainer.fit(task, treadle.Loader(data(24), 12, shuffle=True))
+
+
+class Weighted(treadle.SupervisedTask):
+    """Samples with weights, which here add up to far less than one in a step."""
+
+    def num_items(self, batch: Any) -> Tensor:
+        return batch[1][:, 1].sum()  # type: ignore[no-any-return]
+
+
+def weighted_loss(output: Tensor, target: Tensor) -> Tensor:
+    losses = cross_entropy(output, target[:, 0].long(), reduction="none")
+    return (losses * target[:, 1]).sum() / target[:, 1].sum()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_items_may_be_fractions(scale: float) -> None:
+    """Weights of 0.001 train as weights of 1 do, also where they are counted on the device."""
+    inputs, classes = data(24)
+    weights = torch.linspace(0.1, 1, 24)
+    trained = []
+    for factor, options in ((1.0, {}), (scale, {}), (scale, {"microbatch_size": 5})):
+        torch.manual_seed(3)
+        task = Weighted(nn.Linear(FEATURES, CLASSES), weighted_loss, torch.optim.SGD, lr=0.3)
+        targets = torch.stack([classes.float(), factor * weights], dim=1)
+        trainer = treadle.Trainer(max_epochs=2, seed=4, run_dir=None, progress=False, **options)
+        run = trainer.fit(task, treadle.Loader((inputs, targets), 12, shuffle=True))
+        trained.append((run.history["train/loss"], task.model.weight.detach()))
+    for losses, found in trained[1:]:
+        assert losses == pytest.approx(trained[0][0], rel=1e-5)
+        assert torch.allclose(found, trained[0][1], atol=1e-6)

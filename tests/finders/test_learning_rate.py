@@ -172,7 +172,7 @@ def test_the_picture_in_text() -> None:
 def test_plot_without_matplotlib_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="needs matplotlib"):
+    with pytest.raises(ImportError, match=r"text\) need matplotlib: pip install 'treadle\[plots\]'"):
         FINDING.plot()
 
 

@@ -179,6 +179,41 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         Predictor.load(tmp_path / "model.onnx")
 
 
+def test_a_part_of_a_task_with_the_weights_of_its_run(tmp_path: Path) -> None:
+    class Pair(treadle.Task):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = make_model(1), make_model(2)
+
+        def compute_loss(self, batch: Any, state: treadle.State) -> Tensor:
+            return mse_loss(self.second(batch[0]) + self.first(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    task = Pair()
+    run = treadle.Trainer(max_epochs=1, progress=False, run_dir=tmp_path / "run").fit(task, (X, Y))
+    options: dict[str, Any] = {"run": run, "checkpoint": "last", "part": "second"}
+    path = export(make_model(3), X, tmp_path / "a.pt2", **options)
+    assert torch.allclose(Predictor.load(path, trusted=True)(X), task.second.eval()(X), atol=1e-6)
+    with pytest.raises(TypeError, match="Pair defines no forward; export a part"):
+        export(task, X, tmp_path / "b.pt2")
+
+
+def test_recurrent_networks(tmp_path: Path) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x)[0][:, -1]  # type: ignore[no-any-return]
+
+    model, data = Last(), X.reshape(4, 6, 3)
+    path = export(model, data[:2], tmp_path / "a.pt2")
+    assert torch.allclose(Predictor.load(path, trusted=True)(data), model(data), atol=1e-6)
+
+
 def test_missing_onnx_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

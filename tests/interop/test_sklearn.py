@@ -25,7 +25,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import treadle
-from treadle.interop.sklearn import EXPECTED_FAILED_CHECKS, TreadleClassifier, TreadleRegressor
+from treadle import TreadleClassifier, TreadleRegressor
+from treadle.interop.sklearn import EXPECTED_FAILED_CHECKS
 
 X, Y = load_iris(return_X_y=True)
 FAST: dict[str, Any] = {"epochs": 15, "lr": 0.03, "device": "cpu"}
@@ -177,6 +178,24 @@ def test_importing_treadle_does_not_import_sklearn() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_missing_sklearn_is_named_with_what_to_install() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import treadle; treadle.TreadleClassifier"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "need scikit-learn: pip install 'treadle[sklearn]'" in done.stderr.splitlines()[-1]
+
+
 def test_a_wrong_argument_is_said() -> None:
     with pytest.raises(ValueError, match="dtype is 'half'; allowed are 'float32' and 'float64'"):
         TreadleClassifier(dtype="half").fit(X, Y)
+    with pytest.raises(ValueError, match="trainer names 'max_epochs'; give the estimator epochs="):
+        TreadleClassifier(trainer={"max_epochs": 3}, **FAST).fit(X, Y)
+
+
+def test_options_of_the_trainer() -> None:
+    """Among them a callback that stays with the estimator, and hears its predictions too."""
+    average = treadle.callbacks.ExponentialMovingAverage(0.5)
+    options = {"accumulate": 2, "microbatch_size": 10, "precision": "bf16", "callbacks": [average]}
+    model = TreadleClassifier(trainer=options, random_state=0, **FAST)
+    data = StandardScaler().fit_transform(X)
+    assert model.fit(data, Y).score(data, Y) > 0.8
+    assert (model.predict(data) == model.predict(data)).all()

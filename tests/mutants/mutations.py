@@ -75,7 +75,7 @@ MUTATIONS = (
     Mutation(
         "forget the metrics of the epoch under way",
         "checkpoint/contents.py",
-        'metric.load_state_dict(contents["metrics"][name])',
+        'metric.load_state_dict(own["metrics"][name])',
         "pass",
         (EVERY_STEP,),
     ),
@@ -96,7 +96,7 @@ MUTATIONS = (
     Mutation(
         "forget the optimizers' state",
         "checkpoint/contents.py",
-        'optimizer.load_state_dict(contents["optimizers"][name])',
+        'strategy.load_optimizer(state.task, optimizer, contents["optimizers"][name])',
         "pass",
         (EVERY_STEP,),
     ),
@@ -110,7 +110,7 @@ MUTATIONS = (
     Mutation(
         "forget where a stream stands",
         "checkpoint/contents.py",
-        '    state.train_batches.load_state_dict(contents["batches"])\n',
+        '    state.train_batches.load_state_dict(own["batches"])\n',
         "",
         (f"{RESUME}::test_resume_with_a_plain_dataloader",),
     ),
@@ -130,6 +130,20 @@ MUTATIONS = (
             "tests/crash/test_chain.py::test_killed_again_and_again_it_ends_the_same[plain]",
             "tests/exact/test_epoch_end.py",
         ),
+    ),
+    Mutation(
+        "do not make up for an epoch's end that a kill cut off",
+        "state.py",
+        " or (progress.batch > 0 and not self.ended and not self.interrupted)",
+        "",
+        ("tests/exact/test_early_end.py",),
+    ),
+    Mutation(
+        "a micro-batch weighs as much as a batch",
+        "engine.py",
+        "gradient = loss.new_full((), share)",
+        "gradient = torch.ones_like(loss)",
+        ("tests/exact/test_accumulation.py",),
     ),
     Mutation(
         "save in the midst of a step",
@@ -299,7 +313,7 @@ MUTATIONS = (
     Mutation(
         "a signal ends the run before it is saved",
         "signals.py",
-        '        state.request_stop(f"{signal.Signals(number).name} received")\n',
+        '        state.interrupt(f"{signal.Signals(number).name} received")\n',
         "        raise KeyboardInterrupt\n",
         (f"{DEATHS}::test_the_first_signal_ends_the_step_saves_and_leaves_with_75[0-15]",),
     ),

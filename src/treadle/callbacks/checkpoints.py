@@ -56,12 +56,14 @@ class Checkpoints(Callback):
             raise TypeError(
                 f"Checkpoints: every is {every!r}; give treadle.Every(steps=..., epochs=..., seconds=...)"
             )
-        if keep_last is not None and keep_last < 1:
+        if keep_last is not None and not (_is_count(keep_last) and keep_last >= 1):
             raise ValueError(
-                f"Checkpoints: keep_last is {keep_last}; it must be at least 1, or None to keep all"
+                f"Checkpoints: keep_last is {keep_last!r}; it must be at least 1, or None to keep all"
             )
-        if keep_best < 0:
-            raise ValueError(f"Checkpoints: keep_best is {keep_best}; it must not be negative")
+        if not (_is_count(keep_best) and keep_best >= 0):
+            raise ValueError(
+                f"Checkpoints: keep_best is {keep_best!r}; it must be a whole number, not negative"
+            )
         if mode not in ("min", "max"):
             raise ValueError(f"Checkpoints: mode is {mode!r}; allowed are 'min' and 'max'")
         if on_error not in ("raise", "warn"):
@@ -93,6 +95,7 @@ class Checkpoints(Callback):
                 mode=self.mode,
                 on_commit=self.after_save,
             )
+            state.run.update(best_by={"monitor": self.monitor, "mode": self.mode})
 
     def on_eval_end(self, state: State) -> None:
         """Remember the score of the weights as they are at this step."""
@@ -168,3 +171,7 @@ class Checkpoints(Callback):
                 raise
             warnings.warn(f"{error}; training goes on", stacklevel=4)
             state.run.event("checkpoint failed", state.progress.step, reason=str(error))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -93,7 +93,7 @@ class TerminalProgress(Progress):
         lines.add_row(panel)
         if pace is not None:
             values = [f"{name} {number_text(v)}" for name, v in of_mode(state.latest, "train").items()]
-            values += [f"lr {rate}" for rate in learning_rates(state)]
+            values += [f"{name} {rate}" for name, rate in learning_rates(state).items() if rate]
             lines.add_row(Text("  ".join(values), no_wrap=True, overflow="ellipsis", style="cyan"))
         self.show(lines)
 
@@ -121,7 +121,8 @@ class TerminalProgress(Progress):
         """Rows under their headings; False if there are more columns than the terminal has room for."""
         columns = tuple(dict.fromkeys([*self._columns, *(name for row in rows for name in row.values)]))
         widths = [max(len(name), 9) for name in columns]
-        tail = f"  {'lr':>9}  {'time':>7}"
+        rates = {name: f"{rate:>{max(len(name), 9)}}" for name, rate in learning_rates(state).items()}
+        tail = "".join(f"  {name:>{len(rate)}}" for name, rate in rates.items()) + f"  {'time':>7}"
         if 22 + sum(width + 2 for width in widths) + len(tail) > self.console.width:
             return False
         if columns != self._columns:
@@ -133,7 +134,7 @@ class TerminalProgress(Progress):
             head = f"{pace.epoch:>5} {row.step:>8}" if row.step != last_step else " " * 14
             cells = (number_text(row.values[name]) if name in row.values else "" for name in columns)
             body = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-            end = f"  {' '.join(learning_rates(state)):>9}  {seconds:>7}" if row.mode == "train" else ""
+            end = f"  {'  '.join(rates.values())}  {seconds:>7}" if row.mode == "train" else ""
             self.line(f"{head}  {row.mode:<6}{body}{end}".rstrip(), "" if row.mode == "train" else "green")
             last_step = row.step
         return True

@@ -33,6 +33,7 @@ class Monitor(Callback):
         self._step = -1  # of the last value; an evaluation that is done twice at one step counts once
         self._mode = monitor.partition("/")[0]
         self._evaluated = False
+        self._run: Any = None  # of the fit; what is evaluated besides is not watched
 
     @property
     def name(self) -> str:
@@ -56,6 +57,7 @@ class Monitor(Callback):
 
     def on_fit_start(self, state: State) -> None:
         """See whether the value can come at all."""
+        self._run = state.run
         self._evaluated = self._mode in state.evaluations
         never = state.eval_steps is None and state.eval_epochs is None
         if (self._evaluated and never) or (self._mode == "val" and not self._evaluated):
@@ -68,7 +70,7 @@ class Monitor(Callback):
 
     def on_eval_end(self, state: State) -> None:
         """Look at the value of this evaluation."""
-        if self._evaluated and state.mode == self._mode:
+        if self._evaluated and state.mode == self._mode and state.run is self._run:
             self._look(state)
 
     def on_epoch_end(self, state: State) -> None:
@@ -77,8 +79,8 @@ class Monitor(Callback):
             self._look(state)
 
     def on_cleanup(self, state: State) -> None:
-        """What is evaluated outside of a fit is not watched."""
-        self._evaluated = False
+        """What is evaluated after the fit is not watched."""
+        self._run = None
 
     def _look(self, state: State) -> None:
         if self.monitor not in state.results:

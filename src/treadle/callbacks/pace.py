@@ -90,9 +90,16 @@ def of_text(done: int, total: int | None) -> str:
     return str(done) if total is None else f"{done}/{total}"
 
 
-def learning_rates(state: State) -> list[str]:
-    """The learning rate of each optimizer; one that is a tensor on the device is not read."""
-    return [rate for optimizer in state.optimizers.values() if (rate := _rate(optimizer.param_groups[0]))]
+def learning_rates(state: State) -> dict[str, str]:
+    """The learning rate of each optimizer: {"lr": "0.1"}, or by the names of several: {"lr/critic": "0.1"}.
+
+    One that is a tensor on the device is not read, and empty.
+    """
+    several = len(state.optimizers) > 1
+    return {
+        f"lr/{name}" if several else "lr": _rate(optimizer.param_groups[0])
+        for name, optimizer in state.optimizers.items()
+    }
 
 
 def _rate(group: Mapping[str, Any]) -> str:

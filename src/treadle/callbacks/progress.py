@@ -230,7 +230,7 @@ class Progress(Callback):
             f"epoch {of_text(pace.epoch, state.max_epochs)}",
             f"step {state.progress.step}",
             *_named([train, *evaluated]),
-            *(f"lr {rate}" for rate in learning_rates(state)),
+            *(f"{name} {rate}" for name, rate in learning_rates(state).items() if rate),
             duration_text(self._clock() - pace.epoch_began),
         ]
         return "  ".join(parts)

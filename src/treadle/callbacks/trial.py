@@ -14,6 +14,8 @@ from treadle.events import Callback, Hooks
 from treadle.log import counters, read_counters
 from treadle.state import State
 
+PREDICTION = "a prediction"
+
 
 class Trial(Callback):
     """Try a few batches of everything before a run begins: steps, evaluation, prediction, a checkpoint.
@@ -24,7 +26,8 @@ class Trial(Callback):
     part, apart from being saved. A run that is resumed is not tried again.
 
     Args:
-        batches: how many training windows, and how many batches of each evaluation and of prediction.
+        batches: how many training windows, and how many batches of each evaluation.
+        predict: whether to predict a training batch too; not where the task predicts from something else.
 
     Raises:
         ValueError: `batches` is below 1. When a fit starts: whatever the tried code raises, with a note that
@@ -34,10 +37,11 @@ class Trial(Callback):
     # When the others are set up.
     order = 800.0
 
-    def __init__(self, batches: int = 2) -> None:
+    def __init__(self, batches: int = 2, predict: bool = True) -> None:
         if isinstance(batches, bool) or not isinstance(batches, int) or batches < 1:
             raise ValueError(f"Trial: batches is {batches!r}; it must be a whole number of at least 1")
         self.batches = batches
+        self.predict = predict
         self._part = ""
 
     def on_fit_start(self, state: State) -> None:
@@ -70,6 +74,8 @@ class Trial(Callback):
                         buffer.copy_(value)
         except Exception as error:
             error.add_note(f"This was {self._part} in the trial before the run (treadle.callbacks.Trial).")
+            if self._part == PREDICTION:
+                error.add_note("Where a task predicts from something else: callbacks=[Trial(predict=False)].")
             raise
 
     def _try(self, state: State) -> None:
@@ -84,9 +90,9 @@ class Trial(Callback):
             self._part = f"an evaluation of {mode!r}"
             with state.looking(mode):
                 self._evaluate(state, mode, evaluated)
-        self._part = "a prediction"
+        self._part = PREDICTION
         with state.looking("predict"):
-            for batch in batches[:1]:
+            for batch in batches[:1] if self.predict else ():
                 self._predict(state, batch)
 
     def _evaluate(self, state: State, mode: str, evaluated: Batches) -> None:

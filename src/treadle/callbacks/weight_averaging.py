@@ -69,6 +69,7 @@ class WeightAveraging(Callback):
         self._first = 0
         self._epoch = 0
         self._moved = self._ended = False
+        self._run: Any = None
         self._live: dict[str, Tensor] = {}
         self._averages: dict[str, Tensor] = {}
         self._kept: list[Tensor] | None = None
@@ -95,12 +96,12 @@ class WeightAveraging(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, and what says when the next one is due."""
-        return {"count": self.count, "epoch": self._epoch, "weights": dict(self._averages)}
+        return {"count": self.count, "epoch": self._epoch, "averages": dict(self._averages)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; it is moved to the device when it is used."""
         self.count, self._epoch = int(state["count"]), int(state["epoch"])
-        self._averages = {name: value.clone() for name, value in state["weights"].items()}
+        self._averages = {name: value.clone() for name, value in state["averages"].items()}
         if self._live:
             self._place()
 
@@ -111,6 +112,7 @@ class WeightAveraging(Callback):
         self._first = self._first_step(state)
         self._moved = self._ended = False
         self._kept = None
+        self._run = state.run
         self._live = {**dict(state.task.named_parameters()), **dict(state.task.named_buffers())}
         self._place()
 
@@ -176,7 +178,8 @@ class WeightAveraging(Callback):
     def on_eval_start(self, state: State) -> None:
         """Evaluate the averages."""
         if self._live:
-            self._take_in(state)
+            if state.run is self._run:  # and no look at the model that a callback of the fit takes
+                self._take_in(state)
             self._put_in(state)
 
     def on_eval_end(self, state: State) -> None:
@@ -208,7 +211,7 @@ class WeightAveraging(Callback):
                 self._put_in(state)
         if self._batches is not None:
             self._batches.close()
-        self._live, self._kept, self._batches = {}, None, None
+        self._live, self._kept, self._batches, self._run = {}, None, None, None
 
     @torch.no_grad()
     def _put_in(self, state: State) -> None:

@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.data or names[0]
     trainer = experiment.build_trainer(progress=False, run_dir=None)
     task, data = experiment.build_task(), experiment.build_data(name)
-    mode = trainer.checkpoint.mode if trainer.checkpoint is not None else "min"
-    checkpoint = load(task, found, arguments.checkpoint, mode)
+    checkpoint = load(task, found, arguments.checkpoint)
     results = trainer.evaluate(task, data, name)
     if arguments.json:
         values = {key: printing.plain_number(value) for key, value in results.items()}

@@ -54,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     trainer = experiment.build_trainer(progress=False, run_dir=None)
     task = experiment.build_task()
     _check_output(task, target)
-    mode = trainer.checkpoint.mode if trainer.checkpoint is not None else "min"
-    checkpoint = load(task, found, arguments.checkpoint, mode)
+    checkpoint = load(task, found, arguments.checkpoint)
     samples, count = _samples(task, source, arguments.batch_size)
     result = trainer.predict(task, samples)
     _store(task, result, target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from treadle.cli.arguments import UsageError
 from treadle.cli.printing import shown_path
@@ -49,50 +49,26 @@ def experiment_of(run: Run, allow: Iterable[str], changes: Iterable[str] = ()) -
     return Experiment(run.config, f"{place}/config.json", [*former, *changes], allow)
 
 
-def load(task: Task, run: Run, which: str, mode: str = "min") -> Path:
+def load(task: Task, run: Run, which: str) -> Path:
     """Load the weights of a checkpoint into a task; returns its folder.
 
     Args:
         task: as the run's configuration describes it.
         run: where the checkpoints are.
-        which: "last", the newest that is whole; "best", by the score it was saved with; or a folder.
-        mode: "min" or "max": which way the score is better.
+        which: "last", the newest that is whole; "best", by what the checkpoints monitored; or a folder.
 
     Raises:
         CheckpointError: it is damaged.
         UsageError: there is none, or it is of another model.
     """
-    contents, path = _contents(run, which, mode)
+    from treadle.loading import read_weights
+
     try:
-        task.load_state_dict({**contents.get("model", {}), **contents.get("model_extra", {})})
+        weights, path = read_weights(run, which)
+    except ValueError as error:
+        raise UsageError(str(error).removeprefix("load_model: ")) from None
+    try:
+        task.load_state_dict(weights)
     except RuntimeError as error:
         raise UsageError(f"{shown_path(path)} is of another model: {error}") from None
     return path
-
-
-def _contents(run: Run, which: str, mode: str) -> tuple[dict[str, Any], Path]:
-    from treadle.checkpoint import list_checkpoints, newest, read
-
-    assert run.path is not None
-    assert run.checkpoint_folder is not None
-    if which == "last":
-        found = newest(run.checkpoint_folder)
-        if found is None:
-            raise UsageError(f"{shown_path(run.path)} has no checkpoint yet")
-        for skipped, reason in found.skipped:
-            import warnings
-
-            warnings.warn(f"skipped the checkpoint {skipped}: {reason}", stacklevel=3)
-        return found.contents, found.path
-    if which == "best":
-        scored = [one for one in list_checkpoints(run.checkpoint_folder) if one.score is not None]
-        if not scored:
-            raise UsageError(f"{shown_path(run.path)} has no checkpoint with a score; use --checkpoint last")
-        sign = 1 if mode == "max" else -1
-        best = max(scored, key=lambda one: (sign * (one.score or 0.0), one.step))
-        return read(best.path), best.path
-    for path in (Path(which), run.checkpoint_folder / which):
-        if path.is_dir():
-            return read(path), path
-    names = ", ".join(path.name for path in run.checkpoints) or "none"
-    raise UsageError(f"--checkpoint {which}: there is no such folder; use last, best, or one of {names}")

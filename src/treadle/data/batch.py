@@ -211,7 +211,12 @@ def _replace(tree: Any, values: dict[str, Any]) -> Any:
     return clone
 
 
-def _like(tree: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
+def _like(tree: Any, values: dict[Any, Any]) -> Any:
+    if dataclasses.is_dataclass(tree):  # outputs of Hugging Face models: items that are attributes too
+        clone = _replace(tree, {field: values[field] for field, _ in _fields(tree) if field in values})
+        for key in values if isinstance(clone, MutableMapping) else ():
+            clone[key] = values[key]
+        return clone
     if type(tree) is dict or not isinstance(tree, MutableMapping):
         return values
     clone = copy.copy(tree)  # keeps what a subclass has beside its items, such as a default factory

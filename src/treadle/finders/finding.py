@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from treadle.optional import optional
 
 WIDTH = 50
 """Characters of the longest bar of the picture in text."""
@@ -54,13 +55,8 @@ class Finding:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        try:
-            figures = importlib.import_module("matplotlib.figure")
-        except ImportError as error:
-            raise ImportError(
-                "plot() needs matplotlib (pip install matplotlib); print(finding) draws it in text"
-            ) from error
-        figure = figures.Figure(layout="constrained")
+        purpose = "plots (print(finding) draws it in text)"
+        figure = optional("matplotlib.figure", purpose, "plots").Figure(layout="constrained")
         axes = figure.add_subplot()
         axes.plot(self.rates, self.losses, color="tab:blue", alpha=0.4 if self._is_smoothed() else 1.0)
         if self._is_smoothed():

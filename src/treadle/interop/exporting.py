@@ -35,6 +35,7 @@ def export(
     run: Run | str | os.PathLike[str] | None = None,
     checkpoint: str | Path = "best",
     mode: str | None = None,
+    part: str = "model",
     format: str | None = None,
     dynamic_batch: bool = True,
     tolerance: float = 1e-4,
@@ -46,8 +47,8 @@ def export(
         example_input: what the model is called with: a tensor or array [samples, ...], a tuple of them for
             several arguments, or a mapping for arguments by name.
         path: the file. What was there is replaced once the new one is whole and has been checked.
-        run, checkpoint, mode: whose weights to take, as in `treadle.load_model`; the model's own where `run`
-            is None.
+        run, checkpoint, mode, part: whose weights to take, as in `treadle.load_model` (`part="generator"`
+            where `model` is `task.generator`); the model's own where `run` is None.
         format: "torch" (.pt2, loads with torch.export.load), "onnx" (.onnx) or "safetensors" (the weights
             alone, loads with treadle.load_model); None goes by the path's suffix.
         dynamic_batch: whether the file takes any number of samples, or only as many as the example.
@@ -57,6 +58,7 @@ def export(
         The path.
 
     Raises:
+        TypeError: `model` is no module, or a task that defines no forward.
         ValueError: an argument does not fit, or there is no such checkpoint.
         ExportError: the model cannot be exported, or the file computes something else; nothing is written.
         ImportError: ONNX is asked for and not installed.
@@ -68,8 +70,12 @@ def export(
     module = copy.deepcopy(model.model if isinstance(model, SupervisedTask) else model).cpu()
     if isinstance(module, Task):
         module.optimizers = {}
+        if type(module).forward is nn.Module.forward:
+            raise TypeError(
+                f"export: {type(module).__name__} defines no forward; export a part: task.generator"
+            )
     if run is not None:
-        load_model(run if isinstance(run, Run) else Path(run), module, checkpoint, mode=mode)
+        load_model(run if isinstance(run, Run) else Path(run), module, checkpoint, mode=mode, part=part)
     module.eval().requires_grad_(False)
     call = _call(example_input)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp{target.suffix}")

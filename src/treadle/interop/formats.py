@@ -19,6 +19,7 @@ from treadle.checkpoint.files import write_file
 from treadle.checkpoint.tensors import serialize
 from treadle.data.batch import batch_items, leaves, map_tree
 from treadle.loading import read_weights
+from treadle.optional import missing, optional
 
 
 class ExportError(RuntimeError):
@@ -108,12 +109,7 @@ class OnnxFormat(TorchFormat):
     def write(self, module: nn.Module, call: Call, path: Path, dynamic_batch: bool) -> None:
         """Trace, translate and save, weights inside."""
         for name in ("onnx", "onnxscript"):
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise ImportError(
-                    f"ONNX needs {name}: pip install 'treadle[export]' ({error})", name=name
-                ) from error
+            optional(name, "ONNX files", "export")
         program = traced(module, call, dynamic_batch)
         with _quiet():
             try:
@@ -165,9 +161,7 @@ def onnx_runner(path: Path) -> Any:
         try:
             session = importlib.import_module("onnx.reference").ReferenceEvaluator(os.fspath(path))
         except ImportError as error:
-            raise ImportError(
-                f"running ONNX needs onnxruntime: pip install 'treadle[export]' ({error})", name="onnxruntime"
-            ) from error
+            raise missing("onnxruntime", "predictions from ONNX files", "export", error) from error
         names = list(session.input_names)
 
     def run(*args: Tensor, **kwargs: Tensor) -> list[Tensor]:
@@ -189,6 +183,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export")  # RNNs
             yield
     finally:
         logger.setLevel(level)

@@ -120,7 +120,8 @@ class AllReduce(Strategy):
             on_device += count
         dist.all_reduce(on_device)
         on_device += total
-        return [count * factor / on_device.clamp(min=1) for count in items], on_device
+        whole = torch.where(on_device > 0, on_device, 1)  # items may be fractions, or none
+        return [count * factor / whole for count in items], on_device
 
     def complete_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add the gradients of all processes.

@@ -39,16 +39,27 @@ class PlateauSchedule(BoundSchedule):
         super().__init__(scheduler, every)
         self.monitor = monitor
 
-    def check(self, has_validation: bool) -> None:
+    def check(self, has_validation: bool, after_epochs: bool) -> None:
         """Say before training that the value it watches will never come.
 
+        Args:
+            has_validation: whether there are validation data to evaluate.
+            after_epochs: whether they are evaluated at the ends of epochs.
+
         Raises:
-            ValueError: it watches a validation result, and nothing is validated.
+            ValueError: it watches a validation result, and there is none after an epoch.
         """
-        if self.monitor.startswith("val/") and not has_validation:
+        if not self.monitor.startswith("val/"):
+            return
+        if not has_validation:
             raise ValueError(
                 f"ReduceLROnPlateau watches {self.monitor!r}, and there are no validation data to evaluate: "
                 "give some, or Schedule(..., monitor='train/loss')"
+            )
+        if not after_epochs:
+            raise ValueError(
+                f"ReduceLROnPlateau watches {self.monitor!r} after epochs, and eval_every names steps only: "
+                "give Trainer(eval_every=Every(steps=..., epochs=1)), or Schedule(..., monitor='train/loss')"
             )
 
     def step(self, results: Mapping[str, float]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from treadle.collecting import Results
 from treadle.data import concatenate
+from treadle.optional import optional
 from treadle.runs.files import write_json
 from treadle.scores.own import checked_metrics, measure
 
@@ -246,9 +246,4 @@ def torchmetrics(name: str) -> Any:
     Raises:
         ImportError: torchmetrics is not installed.
     """
-    try:
-        return importlib.import_module(f"torchmetrics.functional.{name}")
-    except ImportError as error:
-        raise ImportError(
-            f"scores need torchmetrics: pip install 'treadle[metrics]' ({error})", name="torchmetrics"
-        ) from error
+    return optional(f"torchmetrics.functional.{name}", "scores", "metrics")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+
+from treadle.optional import optional
 
 NAMED = 20
 """Up to so many classes have names on the axes and numbers in the cells."""
@@ -18,13 +19,7 @@ def pair() -> tuple[Any, Any, Any]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        module = importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise ImportError(
-            f"pictures need matplotlib: pip install 'treadle[plots]' ({error})", name="matplotlib"
-        ) from error
-    figure = module.Figure(figsize=(11, 5), layout="constrained")
+    figure = optional("matplotlib.figure", "pictures", "plots").Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     return left, right, figure
 
