@@ -4,53 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed
 from tests.distributed import scenes
+from tests.distributed.launching import MARKS, torchrun
 
 from treadle.checkpoint import list_checkpoints
 from treadle.runs import Run
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo"),
-]
+pytestmark = MARKS
 SCENES = Path(__file__).with_name("scenes.py")
-ROOT = Path(__file__).parents[2]
 AGREEMENT = 1e-5
-LIMIT = 120  # seconds, for a launch that hangs
 
 
 def launch(ranks: int, scene: str, folder: Path) -> tuple[int, str, float]:
-    """Exit code, what was printed, and when it ended; nobody outlives the limit."""
-    paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    environment.pop("PYTHONWARNINGS", None)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    process = subprocess.Popen(
-        [*torchrun, str(SCENES), scene, str(folder)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        output, _ = process.communicate()
-        pytest.fail(f"{scene} on {ranks} ranks hangs:\n{output[-4000:]}")
-    return process.returncode, output, time.time()
+    return torchrun(ranks, SCENES, scene, str(folder))
 
 
 def results(ranks: int, folder: Path) -> list[dict[str, Any]]:
