@@ -210,6 +210,6 @@ def _initialize(place: Place, device: torch.device, timeout: float) -> None:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-        # What still keeps the group (a module that DDP or FSDP2 has wrapped) keeps its threads; one that waits
-        # for the interpreter when that ends would abort the process. Now it gets it.
+        # What still keeps the group (a module that DDP or FSDP2 has wrapped) keeps its threads; one that
+        # waits for the interpreter when that ends would abort the process. Now it gets it.
         time.sleep(0.05)
