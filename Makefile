@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: help setup demo test extras lint crash distributed mutants bench clean
 
 help: ## Explain the targets (this)
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 	@echo
 	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 or later (now: $(PYTHON))"
 	@echo "  TORCH_INDEX=URL     where torch comes from (now: $(or $(TORCH_INDEX),the usual index))"
