@@ -81,7 +81,7 @@ def test_strategies_agree_with_one_process(
     """Ragged batches, fewer samples than ranks in some, accumulation, clipping, two losses; 20 steps."""
     expected = one["agree/auto"]
     for found in (rank[f"agree/{strategy}"] for rank in several):
-        for name in ("weights", "history", "losses", "steps", "predictions"):
+        for name in ("weights", "history", "losses", "steps", "predictions", "given"):
             assert distance(expected[name], found[name]) < AGREEMENT, name
 
 
@@ -123,9 +123,15 @@ def test_rank_0_alone_prints_and_writes(folder: Path, two: list[dict[str, Any]])
         assert len(record.history["train/loss"]) == record.epoch
 
 
-def test_ranks_with_seven_five_and_no_batches_train_together(three: list[dict[str, Any]]) -> None:
-    assert [rank["uneven"]["step"] for rank in three] == [14, 14, 14]
-    assert all(distance(three[0]["uneven"], rank["uneven"]) == 0 for rank in three)
+@pytest.mark.parametrize("data", ["table", "stream"])
+@pytest.mark.parametrize("strategy", scenes.STRATEGIES)
+def test_ranks_with_seven_five_and_no_batches_train_together(
+    one: dict[str, Any], three: list[dict[str, Any]], strategy: str, data: str
+) -> None:
+    """As one process that gets the batches of each step as one; streams are uncounted."""
+    assert one["uneven"]["step"] == 14
+    for rank in three:
+        assert distance(one["uneven"], rank[f"uneven/{strategy}/{data}"]) < AGREEMENT
 
 
 def test_a_resumed_run_ends_bit_for_bit(two: list[dict[str, Any]]) -> None:
