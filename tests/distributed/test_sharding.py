@@ -90,7 +90,7 @@ def test_one_process_goes_on_from_shards(one: list[float], ranks: list[dict[str,
     assert distance(one, whole(task, trainer)) < AGREEMENT
 
 
-@pytest.mark.parametrize("count", [3, 4] if FULL else [3])
+@pytest.mark.parametrize("count", [3, 4] if FULL else [4])
 def test_other_numbers_of_processes_go_on_from_shards(
     one: list[float], ranks: list[dict[str, Any]], folder: Path, count: int
 ) -> None:

@@ -69,6 +69,7 @@ class AllReduce(Strategy):
     def join(self) -> None:
         """Meet the other processes, once; a group that exists already is used as it is."""
         if not dist.is_initialized():
+            self.place = place_of()  # it may have been made in another process than this one
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
             _initialize(self.place, self.device, self.timeout)
