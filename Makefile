@@ -14,10 +14,10 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test extras lint crash mutants bench clean
+.PHONY: help setup demo test extras lint crash distributed mutants bench clean
 
 help: ## Explain the targets (this)
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 	@echo
 	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 or later (now: $(PYTHON))"
 	@echo "  TORCH_INDEX=URL     where torch comes from (now: $(or $(TORCH_INDEX),the usual index))"
@@ -45,6 +45,9 @@ crash: $(READY) ## Kill trainings a thousand times, at every call, and damage th
 	TREADLE_CRASH=full $(BIN)/python -m pytest tests/crash -s
 	$(BIN)/python -m tests.crash.long --kills 1000 $(ARGS)
 	$(BIN)/python -m tests.crash.damage --inputs 20000
+
+distributed: $(READY) ## Fail and die at every hook on every rank, and more, under torchrun (twenty minutes)
+	TREADLE_DISTRIBUTED=full $(BIN)/python -m pytest tests/distributed $(ARGS)
 
 mutants: $(READY) ## Break the code in planted ways and see that the tests notice each (five minutes)
 	$(BIN)/python -m tests.mutants $(ARGS)

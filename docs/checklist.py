@@ -114,8 +114,8 @@ SECTIONS = {
             "clipping by value and by norm fails in mixed precision": "by_value_and_norm_together",
         },
         {
-            "C7": "what many processes do (the same results under every strategy, one rank's stop or end that stops "
-            "all, record and weights) is shown in tests/distributed, and has no rows there; several machines are not",
+            "C7": "more of what many processes do is shown in tests/distributed, which has no rows here; several "
+            "machines are not",
         },
     ),
     "D": Section(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from treadle.interop.predictor import Predictor
     from treadle.interop.sklearn import TreadleClassifier as TreadleClassifier
     from treadle.interop.sklearn import TreadleRegressor as TreadleRegressor
+    from treadle.launching import launch
     from treadle.loading import load_model
     from treadle.parallel.all_reduce import AllReduce
     from treadle.parallel.ddp import DDP
@@ -73,6 +74,7 @@ _HOMES = {
     "parallel.ddp": ("DDP",),
     "parallel.fsdp2": ("FSDP2",),
     "precision": ("Precision",),
+    "launching": ("launch",),
     "quick": ("fit",),
     "replaying": ("replay",),
     "report.callback": ("ReportWriter",),
@@ -135,6 +137,7 @@ __all__ = [
     "fit",
     "gradient_norm",
     "interop",
+    "launch",
     "load_model",
     "loggers",
     "metrics",

@@ -92,7 +92,11 @@ class Settings:
 
     def replace(self, **changes: Any) -> Self:
         """A trainer like this one, its subscribed functions included, with some arguments changed."""
-        return type(self)(**{**self._arguments, "callbacks": self.callbacks, **changes})
+        return type(self)(**{**self.arguments(), **changes})
+
+    def arguments(self) -> dict[str, Any]:
+        """What another trainer like this one is made from, its subscribed functions included."""
+        return {**self._arguments, "callbacks": self.callbacks}
 
     def on(self, event: str, every: Every | None = None, order: float = 0.0) -> Callable[[Hook], Hook]:
         """Subscribe a plain function of the state to an event: ``@trainer.on("step_end", Every(steps=100))``.

@@ -19,6 +19,9 @@ class Strategy:
     is_shared: bool = False
     """Whether several processes share each step."""
 
+    shards_checkpoints: bool = False
+    """Whether each process writes a part of every checkpoint."""
+
     rank: int = 0
     world_size: int = 1
 
@@ -83,3 +86,11 @@ class Strategy:
     def model_state(self, task: nn.Module) -> dict[str, Any]:
         """The task's state under its plain names, free of wrappers' prefixes."""
         return task.state_dict()
+
+    def model_to_save(self, task: nn.Module) -> dict[str, Any]:
+        """What a checkpoint holds of the task."""
+        return self.model_state(task)
+
+    def optimizer_to_save(self, task: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+        """What a checkpoint holds of an optimizer."""
+        return self.optimizer_state(task, optimizer)

@@ -358,6 +358,31 @@ def test_C7_every_rank_has_its_share_of_an_order_that_changes_with_the_epoch() -
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(20))
 
 
+class OneRankStops(treadle.Callback):
+    def on_step_end(self, state: treadle.State) -> None:
+        if state.engine.strategy.rank == 1 and state.progress.step == 3:
+            state.request_stop("rank 1 has enough")
+
+
+def test_C7_history_and_weights_come_back_from_two_processes_of_which_one_stops_both(
+    make_task, data, tmp_path
+) -> None:
+    """With torch's DDP and one of its options."""
+    task = make_task()
+    trainer = treadle.Trainer(
+        max_epochs=5,
+        run_dir=tmp_path / "run",
+        strategy=treadle.DDP(find_unused_parameters=True),
+        callbacks=[OneRankStops()],
+        progress=False,
+    )
+    run = treadle.launch(trainer, task, treadle.Loader(data, 8, shuffle=True), data, processes=2)
+    assert (run.status, run.reason) == ("stopped", "rank 1 has enough")
+    assert run.step in (3, 4)
+    alone = treadle.Trainer(max_epochs=1, run_dir=None, progress=False)
+    assert alone.evaluate(task, data)["test/loss"] == pytest.approx(run.history["val/loss"][-1], abs=1e-5)
+
+
 # -- what the originals get wrong ---------------------------------------------------------------------------
 
 

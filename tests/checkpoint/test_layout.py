@@ -159,8 +159,8 @@ def test_the_manifest_of_another_checkpoint_is_refused(tmp_path):
 def test_a_newer_format_is_refused_with_a_message(tmp_path):
     path = write(tmp_path, 2, small_contents())
     fields = json.loads((path / MANIFEST).read_bytes())
-    (path / MANIFEST).write_text(json.dumps({**fields, "format": 2, "new": "thing"}))
-    with pytest.raises(CheckpointError, match="a newer Treadle wrote format 2; this one reads up to 1"):
+    (path / MANIFEST).write_text(json.dumps({**fields, "format": 3, "new": "thing"}))
+    with pytest.raises(CheckpointError, match="a newer Treadle wrote format 3; this one reads up to 2"):
         read(path)
 
 

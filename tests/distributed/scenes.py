@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import treadle
 
@@ -82,6 +83,8 @@ def agree(strategy: str) -> dict[str, Any]:
         "order": order.seen,
         "predictions": trainer.predict(task, samples(7)).tolist(),
     }
+    given = DataLoader(TensorDataset(*samples(10)), batch_size=4)  # three batches, dealt to two or three
+    result["given"] = [trainer.evaluate(task, given), trainer.predict(task, given).tolist()]
     return result
 
 
@@ -203,18 +206,37 @@ class Scores(treadle.metrics.Metric):
         self.inner.update(output[:, 0], target.float())
 
 
-def uneven() -> dict[str, Any]:
-    """DataLoaders of the ranks' own, with 7, 5 and no batches."""
-    count = (7, 5, 0)[RANK] * 2
-    own = TensorDataset(*(column[RANK * 100 : RANK * 100 + count] for column in samples(400)))
-    train: Any = DataLoader(own, batch_size=2) if count else treadle.Source([])
+class Endless(IterableDataset[Any]):
+    """Samples that nobody has counted."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[Any]:
+        inputs, targets = samples(400)
+        return iter([(inputs[row], targets[row]) for row in self.rows])
+
+
+def uneven(strategy: str = "all_reduce", streamed: bool = False, alone: bool = False) -> dict[str, Any]:
+    """DataLoaders of the ranks' own, with 7, 5 and no batches; streams, too. `alone`: all on one process."""
+    own = [[100 * rank + row for row in range(2 * count)] for rank, count in enumerate((7, 5, 0))]
+    if alone:  # the batches of a step, one after the other
+        steps = [[row for rows in own for row in rows[start : start + 2]] for start in range(0, 14, 2)]
+        train: Any = [tuple(column[rows] for column in samples(400)) for rows in steps]
+        train = treadle.Source(train)
+    elif streamed:
+        train = DataLoader(Endless(own[RANK]), batch_size=2)
+    else:
+        table = TensorDataset(*(column[own[RANK]] for column in samples(400)))
+        train = DataLoader(table, batch_size=2) if own[RANK] else treadle.Source([])
     task = make_task()
-    trainer = treadle.Trainer(max_epochs=2, seed=4, run_dir=None, progress=False)
+    trainer = treadle.Trainer(max_epochs=2, seed=4, run_dir=None, progress=False, strategy=strategy)
     run = trainer.fit(task, train)
     return {
         "weights": whole(task, trainer),
         "step": run.step,
-        "samples": len(run.series("train/loss").values),
+        "losses": run.series("train/loss").values.tolist(),
+        "history": history_of(run),
     }
 
 
@@ -227,7 +249,11 @@ def same() -> dict[str, Any]:
     results: dict[str, Any] = {f"agree/{name}": agree(name) for name in strategies}
     results.update((scene.__name__, scene()) for scene in SAME)
     if WORLD == 3:
-        results["uneven"] = uneven()
+        for name in STRATEGIES:
+            results[f"uneven/{name}/table"] = uneven(name)
+            results[f"uneven/{name}/stream"] = uneven(name, streamed=True)
+    if WORLD == 1:
+        results["uneven"] = uneven("single", alone=True)
     return results
 
 

@@ -5,53 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed
 from tests.distributed import scenes
+from tests.distributed.launching import MARKS, torchrun
 
 from treadle.checkpoint import list_checkpoints
 from treadle.runs import Run
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo"),
-]
+pytestmark = MARKS
 SCENES = Path(__file__).with_name("scenes.py")
-ROOT = Path(__file__).parents[2]
 AGREEMENT = 1e-5
-LIMIT = 120  # seconds, for a launch that hangs
 
 
 def launch(ranks: int, scene: str, folder: Path) -> tuple[int, str, float]:
-    """Exit code, what was printed, and when it ended; nobody outlives the limit."""
-    paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    environment.pop("PYTHONWARNINGS", None)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    process = subprocess.Popen(
-        [*torchrun, str(SCENES), scene, str(folder)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        output, _ = process.communicate()
-        pytest.fail(f"{scene} on {ranks} ranks hangs:\n{output[-4000:]}")
-    return process.returncode, output, time.time()
+    return torchrun(ranks, SCENES, scene, str(folder))
 
 
 def results(ranks: int, folder: Path) -> list[dict[str, Any]]:
@@ -110,7 +82,7 @@ def test_strategies_agree_with_one_process(
     """Ragged batches, fewer samples than ranks in some, accumulation, clipping, two losses; 20 steps."""
     expected = one["agree/auto"]
     for found in (rank[f"agree/{strategy}"] for rank in several):
-        for name in ("weights", "history", "losses", "steps", "predictions"):
+        for name in ("weights", "history", "losses", "steps", "predictions", "given"):
             assert distance(expected[name], found[name]) < AGREEMENT, name
 
 
@@ -167,9 +139,15 @@ def test_rank_0_alone_reports_and_logs_and_draws_all_samples(folder: Path, two: 
     assert (kinds.count("run"), kinds.count("picture"), kinds.count("end")) == (1, 2, 1)
 
 
-def test_ranks_with_seven_five_and_no_batches_train_together(three: list[dict[str, Any]]) -> None:
-    assert [rank["uneven"]["step"] for rank in three] == [14, 14, 14]
-    assert all(distance(three[0]["uneven"], rank["uneven"]) == 0 for rank in three)
+@pytest.mark.parametrize("data", ["table", "stream"])
+@pytest.mark.parametrize("strategy", scenes.STRATEGIES)
+def test_ranks_with_seven_five_and_no_batches_train_together(
+    one: dict[str, Any], three: list[dict[str, Any]], strategy: str, data: str
+) -> None:
+    """As one process that gets the batches of each step as one; streams are uncounted."""
+    assert one["uneven"]["step"] == 14
+    for rank in three:
+        assert distance(one["uneven"], rank[f"uneven/{strategy}/{data}"]) < AGREEMENT
 
 
 def test_a_resumed_run_ends_bit_for_bit(two: list[dict[str, Any]]) -> None:

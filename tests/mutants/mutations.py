@@ -168,7 +168,7 @@ MUTATIONS = (
     ),
     Mutation(
         "do not sync the folder before the rename",
-        "checkpoint/layout.py",
+        "checkpoint/parts.py",
         "    files.write_file(folder / MANIFEST, [manifest.to_bytes()])\n    files.sync_folder(folder)\n",
         "    files.write_file(folder / MANIFEST, [manifest.to_bytes()])\n",
         (SYNCED,),
@@ -183,10 +183,8 @@ MUTATIONS = (
     Mutation(
         "rename before the files are written",
         "checkpoint/commit.py",
-        "                write_parts(temporary, parts, step, score)\n"
-        "                _commit(temporary, final, step)\n",
-        "                _commit(temporary, final, step)\n"
-        "                write_parts(final, parts, step, score)\n",
+        "                yield temporary\n                _commit(temporary, final, step)\n",
+        "                _commit(temporary, final, step)\n                yield final\n",
         (KILL,),
     ),
     Mutation(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from treadle.checkpoint import BackgroundWriter, CheckpointError, Commit, Writer, snapshot
+from treadle.checkpoint import BackgroundWriter, CheckpointError, Commit, ShardedWriter, Writer
 from treadle.checkpoint.contents import capture
 from treadle.events import Callback, Every
 from treadle.state import State
@@ -25,7 +25,8 @@ class Checkpoints(Callback):
         keep_best: how many of the best by `monitor` to keep besides.
         monitor: the name of a result, such as "val/accuracy"; default "val/loss" where there is one.
         mode: "min" or "max": which way `monitor` is better.
-        background: write on a thread, from copies, while training goes on.
+        background: write on a thread, from copies, while training goes on. Where processes write a shard
+            each (FSDP2), they wait until it is done.
         on_error: what a save that fails (a full disk, one that errs) does to the run. "raise" stops it: it
             can be resumed from the checkpoint before. "warn" says so, records the event "checkpoint failed",
             and trains on; the next save tries again. The checkpoint before is never at risk. A record that
@@ -84,18 +85,26 @@ class Checkpoints(Callback):
     def on_fit_start(self, state: State) -> None:
         """Open the folder of the run; without one there is nothing to do."""
         self._saved = self._scored = None
-        # All processes take part in what is saved, and the one that has the run's folder writes it.
-        self._saves = state.engine.strategy.reduce([float(state.run.path is not None)])[0] > 0
-        if state.run.path is not None:
-            kind = BackgroundWriter if self.background else Writer
-            self._writer = kind(
-                Path(state.run.path) / "checkpoints",
-                keep_last=self.keep_last,
-                keep_best=self.keep_best,
-                mode=self.mode,
-                on_commit=self.after_save,
+        # All processes take part in what is saved; who has the run's folder writes it, or all do.
+        path, strategy = state.run.path, state.engine.strategy
+        run = state.engine.gather(None if path is None else str(path))[0]
+        self._saves = run is not None
+        if not self._saves or (path is None and not strategy.shards_checkpoints):
+            return
+        options: dict[str, Any] = {
+            "keep_last": self.keep_last,
+            "keep_best": self.keep_best,
+            "mode": self.mode,
+            "on_commit": self.after_save,
+        }
+        folder = Path(run) / "checkpoints"
+        if strategy.shards_checkpoints:
+            self._writer = ShardedWriter(
+                folder, strategy.gather, strategy.rank, strategy.world_size, **options
             )
-            state.run.update(best_by={"monitor": self.monitor, "mode": self.mode})
+        else:
+            self._writer = (BackgroundWriter if self.background else Writer)(folder, **options)
+        state.run.update(best_by={"monitor": self.monitor, "mode": self.mode})
 
     def on_eval_end(self, state: State) -> None:
         """Remember the score of the weights as they are at this step."""
@@ -152,7 +161,7 @@ class Checkpoints(Callback):
         contents = capture(state)
         if self._writer is not None:
             with self._tolerant(state):
-                self._writer.save(state.progress.step, snapshot(contents), score=self._score(state))
+                self._writer.save(state.progress.step, contents, score=self._score(state))
 
     def _score(self, state: State) -> float | None:
         if self._scored is None or self._scored[0] != state.progress.step:

@@ -4,6 +4,8 @@ from treadle.checkpoint.commit import Entry, Found, list_checkpoints, name_of, n
 from treadle.checkpoint.errors import CheckpointError
 from treadle.checkpoint.fingerprint import weights_sha256
 from treadle.checkpoint.layout import read
+from treadle.checkpoint.shard import Shard
+from treadle.checkpoint.sharded_writer import ShardedWriter
 from treadle.checkpoint.snapshot import Snapshot, snapshot
 from treadle.checkpoint.writer import BackgroundWriter, Commit, Writer
 
@@ -13,6 +15,8 @@ __all__ = [
     "Commit",
     "Entry",
     "Found",
+    "Shard",
+    "ShardedWriter",
     "Snapshot",
     "Writer",
     "list_checkpoints",

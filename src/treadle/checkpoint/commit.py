@@ -27,7 +27,8 @@ from typing import Any
 
 from treadle.checkpoint import files
 from treadle.checkpoint.errors import CheckpointError
-from treadle.checkpoint.layout import Parts, read, read_manifest, take_apart, write_parts
+from treadle.checkpoint.layout import read, read_manifest
+from treadle.checkpoint.parts import take_apart, write_parts
 
 MAX_STEP = 10**18
 _FINAL = re.compile(r"step-(\d{8,19})")
@@ -89,15 +90,26 @@ def write(folder: Path | str, step: int, contents: dict[str, Any], score: float 
     """
     folder, final = Path(folder), Path(folder) / name_of(step)
     parts = take_apart(contents)
+    if parts.shards:
+        raise TypeError("contents have shards, which are saved by all processes together: see ShardedWriter")
+    with committing(folder, step, parts.nbytes) as temporary:
+        write_parts(temporary, parts, step, score)
+    return final
+
+
+@contextmanager
+def committing(folder: Path, step: int, nbytes: int) -> Iterator[Path]:
+    """A new hidden folder for a checkpoint of `nbytes`; it is committed when the body ends, or removed."""
+    final = folder / name_of(step)
     try:
         files.make_parents(folder)
         with files.locked(folder):
             tidy(folder)
-            _check_space(folder, parts)
+            _check_space(folder, nbytes)
             temporary = _hidden(folder, step, "new")
             try:
                 files.make_folder(temporary)
-                write_parts(temporary, parts, step, score)
+                yield temporary
                 _commit(temporary, final, step)
             except BaseException:
                 with suppress(OSError):
@@ -105,7 +117,6 @@ def write(folder: Path | str, step: int, contents: dict[str, Any], score: float 
                 raise
     except OSError as error:
         raise CheckpointError(f"{final}: could not be written: {error}") from error
-    return final
 
 
 def _commit(temporary: Path, final: Path, step: int) -> None:
@@ -125,8 +136,8 @@ def _commit(temporary: Path, final: Path, step: int) -> None:
             files.remove_tree(aside)
 
 
-def _check_space(folder: Path, parts: Parts) -> None:
-    needed = parts.nbytes + parts.nbytes // 64 + (1 << 20)  # and a little for the file system's own blocks
+def _check_space(folder: Path, nbytes: int) -> None:
+    needed = nbytes + nbytes // 64 + (1 << 20)  # and a little for the file system's own blocks
     free = files.free_bytes(folder)
     if free < needed:
         raise CheckpointError(

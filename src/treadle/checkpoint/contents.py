@@ -7,13 +7,16 @@ from typing import Any
 from torch import Tensor
 
 from treadle import rng
+from treadle.checkpoint.shard import Shard
 from treadle.state import State
+
+TENSORS = (Tensor, Shard)
 
 
 def capture(state: State) -> dict[str, Any]:
     """The whole state of a run at a step boundary, as one tree; tensors are the live ones, not copies."""
     strategy = state.engine.strategy
-    model = strategy.model_state(state.task)
+    model = strategy.model_to_save(state.task)
     own = {
         "batches": state.train_batches.state_dict(),
         "metrics": {name: metric.state_dict() for name, metric in state.metrics.items()},
@@ -21,10 +24,10 @@ def capture(state: State) -> dict[str, Any]:
     }
     ranks = state.engine.gather(own)  # on one process this is `own` itself
     return {
-        "model": {name: value for name, value in model.items() if isinstance(value, Tensor)},
-        "model_extra": {name: value for name, value in model.items() if not isinstance(value, Tensor)},
+        "model": {name: value for name, value in model.items() if isinstance(value, TENSORS)},
+        "model_extra": {name: value for name, value in model.items() if not isinstance(value, TENSORS)},
         "optimizers": {
-            name: strategy.optimizer_state(state.task, optimizer)
+            name: strategy.optimizer_to_save(state.task, optimizer)
             for name, optimizer in state.optimizers.items()
         },
         "schedules": {name: schedule.state_dict() for name, schedule in state.schedules.items()},

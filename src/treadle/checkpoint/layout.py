@@ -3,7 +3,11 @@
 model.safetensors     contents["model"]: a plain state dict that anyone can use
 training.safetensors  every other tensor
 state.json            everything else, and where the tensors belong
-manifest.json         step, score, versions, and the size and SHA-256 of the three files
+manifest.json         step, score, versions, and the size and SHA-256 of the other files
+
+Where several processes save together, those tensors of which each has some rows are in files of their own,
+one for each process: model.shard-1-of-2.safetensors, training.shard-1-of-2.safetensors, and so on. By rank,
+the rows of all make up the tensor, so it can be loaded by any number of processes.
 """
 
 from __future__ import annotations
@@ -11,83 +15,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import torch
 from torch import Tensor
 
 from treadle.checkpoint import files
 from treadle.checkpoint.decode import decode
 from treadle.checkpoint.errors import CheckpointError
 from treadle.checkpoint.manifest import (
-    FILES,
     MANIFEST,
     MAX_MANIFEST,
+    MAX_STATE,
     MODEL,
     STATE,
     TRAINING,
     Manifest,
-    treadle_version,
+    shard_name,
 )
-from treadle.checkpoint.tensors import PIECE, deserialize, header_of, serialize
-from treadle.checkpoint.tree import encode
+from treadle.checkpoint.tensors import PIECE, deserialize
 
-MAX_STATE = 256 << 20  # bytes
 Parsed = TypeVar("Parsed")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The contents of a checkpoint, taken apart into what each file holds."""
-
-    model: Mapping[str, Tensor]
-    training: Mapping[str, Tensor]
-    state: bytes
-
-    @property
-    def nbytes(self) -> int:
-        """What the files will take, in bytes."""
-        tensors = sum(
-            len(header_of(group)) + sum(tensor.numel() * tensor.element_size() for tensor in group.values())
-            for group in (self.model, self.training)
-        )
-        return tensors + len(self.state) + MAX_MANIFEST
-
-
-def take_apart(contents: dict[str, Any]) -> Parts:
-    """Sort the contents into tensors of the model, other tensors, and everything else.
-
-    Raises:
-        TypeError: something cannot be saved; the message has its path.
-        CheckpointError: there are too many plain values.
-    """
-    if not isinstance(contents, dict):
-        raise TypeError(f"contents: {type(contents)}; a checkpoint needs a dict")
-    rest = {name: value for name, value in contents.items() if name != "model"}
-    skeleton, training = encode(rest)
-    state: dict[str, Any] = {"rest": skeleton}
-    model: Mapping[str, Tensor] = {}
-    if "model" in contents:
-        state["model"], model = encode(contents["model"], "contents.model")
-    text = json.dumps(state, separators=(",", ":"), allow_nan=False).encode()
-    if len(text) > MAX_STATE:
-        raise CheckpointError(f"{STATE}: {len(text)} bytes of plain values, at most {MAX_STATE}; use tensors")
-    return Parts(model, training, text)
-
-
-def write_parts(folder: Path, parts: Parts, step: int, score: float | None) -> None:
-    """Write and sync the four files, and the folder, which must be there and empty."""
-    written = {
-        MODEL: files.write_file(folder / MODEL, serialize(parts.model)),
-        TRAINING: files.write_file(folder / TRAINING, serialize(parts.training)),
-        STATE: files.write_file(folder / STATE, [parts.state]),
-    }
-    manifest = Manifest(step, score, treadle_version(), written)
-    files.write_file(folder / MANIFEST, [manifest.to_bytes()])
-    files.sync_folder(folder)
 
 
 def read(path: Path | str) -> dict[str, Any]:
@@ -163,7 +114,7 @@ def _manifest(path: Path, folder: int) -> Manifest:
 
 
 def _check_files(path: Path, folder: int, manifest: Manifest) -> None:
-    present, expected = set(os.listdir(folder)), {MANIFEST, *FILES}
+    present, expected = set(os.listdir(folder)), {MANIFEST, *manifest.files}
     for name in sorted(expected - present):
         _refuse(path, f"{name}: missing")
     for name in sorted(present - expected):
@@ -175,7 +126,25 @@ def _check_files(path: Path, folder: int, manifest: Manifest) -> None:
 
 
 def _tensors(path: Path, folder: int, name: str, manifest: Manifest) -> dict[str, Tensor]:
-    return _verified(path, folder, name, manifest, deserialize)
+    tensors = _verified(path, folder, name, manifest, deserialize)
+    if manifest.shards:
+        tensors |= _joined(
+            path, folder, [shard_name(name, n, manifest.shards) for n in range(manifest.shards)], manifest
+        )
+    return tensors
+
+
+def _joined(path: Path, folder: int, names: list[str], manifest: Manifest) -> dict[str, Tensor]:
+    shards = [_verified(path, folder, name, manifest, deserialize) for name in names]
+    whole = {}
+    for tensor in list(shards[0]):  # the first process has rows of every tensor
+        try:
+            whole[tensor] = torch.cat([shard.pop(tensor) for shard in shards])
+        except (KeyError, RuntimeError) as error:
+            _refuse(
+                path, f"{names[0]}: {tensor!r} does not go together with the other shards: {error}", error
+            )
+    return whole
 
 
 def _state(path: Path, folder: int, manifest: Manifest) -> dict[str, Any]:

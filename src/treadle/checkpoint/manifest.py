@@ -14,11 +14,18 @@ from treadle.checkpoint.decode import decode
 from treadle.checkpoint.errors import CheckpointError
 from treadle.checkpoint.tree import encode_scalar
 
-FORMAT = 1
+MAX_STATE = 256 << 20  # bytes of state.json
+FORMAT = 2
+"""The newest; 2 has shards, and what has none is written as 1, which older ones read."""
 MANIFEST = "manifest.json"
 MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
 FILES = (MODEL, TRAINING, STATE)
-MAX_MANIFEST = 1 << 16  # bytes
+MAX_MANIFEST = 1 << 20  # bytes
+
+
+def shard_name(name: str, rank: int, world_size: int) -> str:
+    """The file of the rows that one process has: model.shard-1-of-2.safetensors for rank 0 of 2."""
+    return name.replace(".", f".shard-{rank + 1}-of-{world_size}.", 1)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Manifest:
         score: What the checkpoint is ranked by, if it was given.
         version: The Treadle that wrote it.
         files: For each file its size in bytes and its SHA-256 in hexadecimal.
+        shards: How many processes wrote their rows each for itself; 0 where one wrote everything.
     """
 
     step: int
@@ -37,10 +45,15 @@ class Manifest:
     version: str
     files: Mapping[str, tuple[int, str]]
 
+    @property
+    def shards(self) -> int:
+        """See the class."""
+        return (len(self.files) - len(FILES)) // 2
+
     def to_bytes(self) -> bytes:
         """The file, with a checksum over everything else in it."""
         fields = {
-            "format": FORMAT,
+            "format": 2 if self.shards else 1,
             "step": self.step,
             "score": encode_scalar(self.score, "score"),
             "version": self.version,
@@ -76,8 +89,12 @@ class Manifest:
     def _from_fields(
         cls, *, format: int, step: int, score: Any, version: str, files: dict[str, Any], checksum: str
     ) -> Manifest:
-        if set(files) != set(FILES):
-            raise ValueError(f"lists the files {sorted(files)}; allowed are {sorted(FILES)}")
+        count = (len(files) - len(FILES)) // 2
+        shards = {shard_name(name, rank, count) for name in (MODEL, TRAINING) for rank in range(count)}
+        if set(files) != {*FILES, *shards}:
+            raise ValueError(
+                f"lists the files {sorted(files)}; allowed are {sorted(FILES)} and every process's shards"
+            )
         sizes = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
         if any(
             type(number) is not int or not 0 <= number < 2**63

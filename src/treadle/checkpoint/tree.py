@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from treadle.checkpoint.shard import Shard
 from treadle.checkpoint.tensors import NAMES
 
 MAX_DEPTH = 100
@@ -80,13 +81,22 @@ def encode(tree: Any, root: str = "contents") -> tuple[Any, dict[str, Tensor]]:
         TypeError: something in it cannot be saved; the message has its path.
         ValueError: it is nested deeper than `MAX_DEPTH`, or contains itself.
     """
+    skeleton, tensors, shards = encode_shared(tree, root)
+    if shards:
+        raise TypeError(f"{root}.{min(shards)}: a shard is saved by all processes that have one, together")
+    return skeleton, tensors
+
+
+def encode_shared(tree: Any, root: str = "contents") -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+    """Like `encode`, for a tree with shards, which come last, named in the same way."""
     encoder = _Encoder(root)
-    return encoder.value(tree, (), 0), encoder.tensors
+    return encoder.value(tree, (), 0), encoder.tensors, encoder.shards
 
 
 class _Encoder:
     def __init__(self, root: str) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self.shards: dict[str, Tensor] = {}
         self._root = root
         self._markers: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._alive: list[Tensor] = []  # an address names a tensor only as long as that lives
@@ -99,6 +109,8 @@ class _Encoder:
             raise ValueError(f"{self.where(path)[:200]}: nested deeper than {MAX_DEPTH}, or inside itself")
         if isinstance(value, Tensor):
             return self.tensor(value, path)
+        if isinstance(value, Shard):
+            return self.shard(value, path)
         if isinstance(value, dict):
             return self.dictionary(value, path, depth)
         if type(value) is list:
@@ -138,6 +150,14 @@ class _Encoder:
             self._markers[known] = marker
         return marker
 
+    def shard(self, value: Shard, path: tuple[Any, ...]) -> dict[str, Any]:
+        plain = check_tensor(value.rows, self.where(path)).contiguous()
+        known = ("shard", *(identity(plain) or path))
+        if known not in self._markers:
+            self._alive.append(plain)
+            self._markers[known] = {"$tensor": self.add(plain, path, self.shards)}
+        return self._markers[known]
+
     def marker(self, plain: Tensor, path: tuple[Any, ...]) -> dict[str, Any]:
         if plain.dtype in NAMES:
             marker: dict[str, Any] = {"$tensor": self.add(plain, path)}
@@ -149,13 +169,15 @@ class _Encoder:
             marker["stride"] = list(plain.stride())
         return marker
 
-    def add(self, tensor: Tensor, path: tuple[Any, ...]) -> str:
+    def add(self, tensor: Tensor, path: tuple[Any, ...], into: dict[str, Tensor] | None = None) -> str:
         name = stem = ".".join(map(str, path)) or "value"
         count = 1
-        while name in self.tensors or name == "__metadata__":  # which the format keeps for itself
+        while (
+            name in self.tensors or name in self.shards or name == "__metadata__"
+        ):  # which the format keeps for itself
             count += 1
             name = f"{stem}#{count}"
-        self.tensors[name] = tensor
+        (self.tensors if into is None else into)[name] = tensor
         return name
 
 

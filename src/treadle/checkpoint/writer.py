@@ -112,12 +112,15 @@ class Writer:
 
     def _write(self, step: int, contents: dict[str, Any], score: float | None) -> None:
         start = time.monotonic()
-        path = write(self.folder, step, contents, score)
+        path = self._write_files(step, contents, score)
         self.last = Commit(path, step, score, time.monotonic() - start)
         if self._on_commit is not None:
             self._on_commit(self.last)
         if self.keep_last is not None:
             discard(self.folder, self._superseded(step, self.keep_last))
+
+    def _write_files(self, step: int, contents: dict[str, Any], score: float | None) -> Path:
+        return write(self.folder, step, contents, score)
 
     def _superseded(self, saved: int, keep_last: int) -> list[int]:
         entries = list_checkpoints(self.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from treadle.cli.arguments import add_allow, add_set, add_traceback
+from treadle.cli.devices import add_devices, check_devices, launch
 
 NAME = "fit"
 HELP = "train what a YAML file describes"
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_set(parser, "change a value, such as trainer.max_epochs=3; the value is read as YAML; repeatable")
     add_allow(parser)
     parser.add_argument("--run-dir", metavar="FOLDER", help="short for --set trainer.run_dir=FOLDER")
+    add_devices(parser)
     add_traceback(parser)
 
 
@@ -49,6 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = Experiment.read(arguments.config, changes, arguments.allow)
     for note in experiment.notes:
         say(note)
+    if arguments.devices is not None:
+        check_devices(arguments.devices, (experiment.config.get("trainer") or {}).get("strategy"))
+        changes.append(f"seed={experiment.seed}")  # drawn here, if need be, and the same on all processes
+        settings = [word for change in changes for word in ("--set", change)]
+        allowed = [word for name in arguments.allow for word in ("--allow", name)]
+        traceback = ["--traceback"] if arguments.traceback else []
+        return launch(arguments.devices, ["fit", arguments.config, *settings, *allowed, *traceback])
 
     from treadle.cli.training import train
 

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from treadle.cli import diff, evaluate, fit, predict, replay, report, resume, runs, watch
+from treadle.cli import diff, evaluate, export, fit, goodput, predict, replay, report, resume, runs, watch
 from treadle.cli.arguments import DONE, FAILED, KILLED, USAGE, Parser, add_command
 from treadle.cli.printing import show_warning
 
@@ -31,7 +31,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for command in (fit, resume, evaluate, predict, runs, report, watch, replay, diff):
+    for command in (fit, resume, evaluate, predict, export, runs, report, watch, replay, diff, goodput):
         add_command(commands, command)
     return parser
 

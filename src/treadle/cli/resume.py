@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from treadle.cli.arguments import UsageError, add_allow, add_run, add_set, add_traceback
+from treadle.cli.devices import add_devices, check_devices, launch
 
 NAME = "resume"
 HELP = "go on with a run that was stopped or killed"
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser, "change how long the run is or how it is carried out (see above); repeatable")
     add_allow(parser)
+    add_devices(parser)
     add_traceback(parser)
 
 
@@ -45,9 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = find_run(arguments.which)
     experiment = experiment_of(found, arguments.allow, arguments.set)
-    trainer = experiment.build_trainer()
     assert found.path is not None
-    if arguments.set:
+    if arguments.devices is not None:
+        check_devices(arguments.devices, (experiment.config.get("trainer") or {}).get("strategy"))
+        settings = [word for change in arguments.set for word in ("--set", change)]
+        allowed = [word for name in arguments.allow for word in ("--allow", name)]
+        traceback = ["--traceback"] if arguments.traceback else []
+        return launch(arguments.devices, ["resume", str(found.path), *settings, *allowed, *traceback])
+    trainer = experiment.build_trainer()
+    if arguments.set and trainer.strategy.is_main:
         kept = [*found.fields.get(FIELD, []), *arguments.set]
         with Run.reopen(found.path) as record:
             record.update(**{FIELD: kept})

@@ -51,6 +51,8 @@ def train(experiment: Experiment, trainer: Trainer, arguments: Namespace, resume
             config=experiment.config,
         )
     except Interrupted as interrupted:
+        if not trainer.strategy.is_main:
+            return INTERRUPTED
         say(f"interrupted at step {interrupted.run.step}: {_advice(interrupted.run, trainer, allow)}")
         return INTERRUPTED
     except KeyboardInterrupt:
@@ -69,7 +71,8 @@ def train(experiment: Experiment, trainer: Trainer, arguments: Namespace, resume
         if state.run.path is not None:
             say(f"the run is in {shown_path(state.run.path)}")
         return FAILED
-    _say_done(run, trainer, experiment, allow)
+    if trainer.strategy.is_main:
+        _say_done(run, trainer, experiment, allow)
     return DONE
 
 

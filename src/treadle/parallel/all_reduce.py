@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -68,6 +69,7 @@ class AllReduce(Strategy):
     def join(self) -> None:
         """Meet the other processes, once; a group that exists already is used as it is."""
         if not dist.is_initialized():
+            self.place = place_of()  # it may have been made in another process than this one
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
             _initialize(self.place, self.device, self.timeout)
@@ -188,6 +190,10 @@ def _parts(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _initialize(place: Place, device: torch.device, timeout: float) -> None:
+    # Torch imports this when an optimizer first steps, and its functions' defaults would keep the group and
+    # its threads until the interpreter is gone, which then aborts at times. Now there is no group to keep.
+    import torch.distributed.nn
+
     own = dist.get_default_backend_for_device(device)
     # Small numbers go between hosts by gloo, so that nobody waits for a device to learn them.
     backend = "gloo" if own == "gloo" else f"cpu:gloo,{device.type}:{own}"
@@ -205,3 +211,6 @@ def _initialize(place: Place, device: torch.device, timeout: float) -> None:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+        # What still keeps the group (a module that DDP or FSDP2 has wrapped) keeps its threads; one that
+        # waits for the interpreter when that ends would abort the process. Now it gets it.
+        time.sleep(0.05)

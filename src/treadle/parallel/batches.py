@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from treadle.data.batch import batch_items
+from treadle.data.batch import batch_items, take
 from treadle.data.order import Indices
 from treadle.data.source import Batches
 
@@ -87,6 +87,32 @@ class Together(Wrapped):
             if not self._any_left(batch is not missing):
                 return
             yield None if batch is missing else batch
+
+
+class Filled(Together):
+    """Every process has a batch as long as any has: one without items where its own are used up.
+
+    For strategies in which every process runs the model in every step. What an empty batch looks like is
+    learned from a process that has one, so those that never have any take part too.
+
+    Args:
+        batches, any_left, length: see `Together`.
+        gather: gives every process's value to all, by rank.
+    """
+
+    def __init__(
+        self, batches: Batches, any_left: AnyLeft, length: int | None, gather: Callable[[Any], list[Any]]
+    ) -> None:
+        super().__init__(batches, any_left, length)
+        self._gather = gather
+
+    def _aligned(self, own: Iterator[Any]) -> Iterator[Any]:
+        empty = None
+        for batch in super()._aligned(own):
+            if empty is None:  # with the first batch, for which all processes are here
+                seen = self._gather(None if batch is None else take(batch, 0, 0))
+                empty = next(one for one in seen if one is not None)
+            yield empty if batch is None else batch
 
 
 class Present(Wrapped):

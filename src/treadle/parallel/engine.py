@@ -13,7 +13,7 @@ from treadle.engine import Engine
 from treadle.log import MetricLog, read_counters
 from treadle.metrics import Metric
 from treadle.parallel.all_reduce import AllReduce
-from treadle.parallel.batches import Present, Together, is_empty
+from treadle.parallel.batches import Filled, Present, Together, is_empty
 from treadle.parallel.log import SharedLog, merged
 from treadle.schedules import BoundSchedule
 
@@ -48,12 +48,6 @@ class ParallelEngine(Engine):
         """The micro-batches of a window, without the empty ones where the strategy allows that."""
         if self.strategy.skips_empty:
             window = [batch for batch in window if not is_empty(batch)]
-        elif any(batch is None for batch in window):
-            raise ValueError(
-                f"{type(self.strategy).__name__}: rank {self.strategy.rank} has no batch left while others "
-                'have, and every rank must take part in every step; use strategy="all_reduce", or data of '
-                "equal length"
-            )
         return super().split(window)
 
     def step(self, *optimizers: Optimizer) -> None:
@@ -106,4 +100,6 @@ class ParallelEngine(Engine):
         def any_left(mine: bool) -> bool:
             return self.strategy.exchange([float(mine)])[0] > 0
 
-        return Together(batches, any_left, length)
+        if self.strategy.skips_empty:
+            return Together(batches, any_left, length)
+        return Filled(batches, any_left, length, self.gather)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed._composable.checkpoint_activation import checkpoint
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
@@ -19,6 +20,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from treadle.checkpoint import Shard
 from treadle.parallel.all_reduce import AllReduce
 
 WHOLE = StateDictOptions(full_state_dict=True)
@@ -29,8 +31,8 @@ class FSDP2(AllReduce):
 
     Every child of the task is sharded, and within it every module of the classes in `wrap`, each of which is
     gathered before its forward and backward pass and let go after it. Gradients come back averaged and
-    sharded. Checkpoints hold the whole model and optimizer under their plain names, so a run can go on with
-    any strategy and any number of processes.
+    sharded. Checkpoints have the model and optimizer under their plain names, so a run can go on with any
+    strategy and any number of processes.
 
     Args:
         device, timeout: see `AllReduce`.
@@ -39,7 +41,11 @@ class FSDP2(AllReduce):
             `MixedPrecisionPolicy`. None keeps those of the parameters.
         reshard_after_forward: let gathered parameters go after the forward pass; False keeps them until
             the backward pass, which costs memory and saves messages.
-        cpu_offload: keep the shards in the host's memory.
+        cpu_offload: keep the shards in the host's memory, and step there.
+        recompute: let the activations within the classes in `wrap` go after the forward pass and compute
+            them again in the backward pass.
+        sharded_checkpoints: every process writes its own shard into checkpoints, all at once; else rank 0
+            gathers and writes whole tensors. Any number of processes loads either.
 
     Raises:
         ValueError: when a fit starts: the task has parameters of its own, outside its children.
@@ -56,12 +62,18 @@ class FSDP2(AllReduce):
         precision: MixedPrecisionPolicy | None = None,
         reshard_after_forward: bool = True,
         cpu_offload: bool = False,
+        recompute: bool = False,
+        sharded_checkpoints: bool = True,
     ) -> None:
         super().__init__(device, timeout)
         self.wrap = tuple(wrap)
         self.precision = precision or MixedPrecisionPolicy()
         self.reshard_after_forward = reshard_after_forward
-        self.offload = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
+        self.cpu_offload = cpu_offload
+        self.recompute = recompute
+        self.shards_checkpoints = sharded_checkpoints
+        if recompute and not self.wrap:
+            raise ValueError("FSDP2: recompute needs the classes of layers in wrap, such as [Block]")
         self._sharded: list[FSDPModule] = []
 
     def setup(self, task: nn.Module) -> None:
@@ -78,14 +90,17 @@ class FSDP2(AllReduce):
         if children and len(self._sharded) == len(children):
             return  # of an earlier fit
         super().setup(task)
+        pinned = self.device.type != "cpu"
         options: dict[str, Any] = {
             "mesh": init_device_mesh(self.device.type, (self.world_size,)),
             "mp_policy": self.precision,
-            "offload_policy": self.offload,
+            "offload_policy": CPUOffloadPolicy(pinned) if self.cpu_offload else OffloadPolicy(),
             "reshard_after_forward": self.reshard_after_forward,
         }
         for child in children:
             for module in reversed(list(child.modules())):  # inner ones first
+                if self.recompute and isinstance(module, self.wrap):
+                    checkpoint(module)
                 if module is not child and isinstance(module, self.wrap):
                     fully_shard(module, **options)
             fully_shard(child, **options)
@@ -95,6 +110,8 @@ class FSDP2(AllReduce):
         """Reduce gradients after the last micro-batch only."""
         for child in self._sharded:
             child.set_requires_gradient_sync(last)
+            if not self.reshard_after_forward:  # what stays gathered need not be gathered for the next one
+                child.set_reshard_after_backward(last)
 
     def complete_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """They are averaged already."""
@@ -102,6 +119,20 @@ class FSDP2(AllReduce):
     def model_state(self, task: nn.Module) -> dict[str, Any]:
         """The whole model, on the CPU of every process; all processes take part."""
         return {name: _whole(value) for name, value in task.state_dict().items()}
+
+    def model_to_save(self, task: nn.Module) -> dict[str, Any]:
+        """The rows of this process."""
+        if not self.shards_checkpoints:
+            return self.model_state(task)
+        return {name: _shard(value) for name, value in task.state_dict().items()}
+
+    def optimizer_to_save(self, task: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+        """The rows of this process."""
+        if not self.shards_checkpoints:
+            return self.optimizer_state(task, optimizer)
+        state = optimizer.state_dict()
+        rows = {n: {k: _shard(v) for k, v in one.items()} for n, one in state["state"].items()}
+        return {**state, "state": rows}
 
     def load_model(self, task: nn.Module, state: dict[str, Any]) -> None:
         """Cut a whole model into this process's shards."""
@@ -121,6 +152,10 @@ class FSDP2(AllReduce):
 
 def _whole(value: Any) -> Any:
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+
+
+def _shard(value: Any) -> Any:
+    return Shard(value.to_local()) if isinstance(value, DTensor) else value
 
 
 def _whole_of(values: dict[str, Any]) -> dict[str, Any]:

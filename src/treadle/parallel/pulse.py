@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 
 class Pulse:
@@ -26,6 +27,9 @@ class Pulse:
         self._began = time.monotonic()
         # A plain function, so that what keeps it can be copied.
         self.clock: Callable[[], float] = lambda: self._seconds
+
+    def __reduce__(self) -> Any:
+        return Pulse, ()  # a copy, or one that is sent to another process, has heard nothing yet
 
     def ask(self, reason: str, leaving: bool = False) -> None:
         """Wish for a stop; the first reason stands. Safe in a signal handler."""

@@ -38,15 +38,14 @@ def is_loss(error: BaseException) -> bool:
 def together(state: State) -> Iterator[None]:
     """A fit of all processes: they go by one clock, end together and fail together.
 
-    An error says on which rank, in which step and batch it was raised, and torchrun is told. Every process
-    leaves with a record to look at, and not before rank 0 has written everything.
+    Every process leaves with a record to look at, and not before rank 0 has written everything.
     """
     if not state.engine.strategy.is_shared:
         yield
         return
     strategy = state.engine.strategy
     strategy.pulse = pulse = Pulse()
-    with clock.following(pulse.clock), _failing(state):
+    with clock.following(pulse.clock), failing(state):
         yield
         if state.interrupted:
             # A launcher that sees the first process leave asks the others to; they are on their way.
@@ -57,10 +56,13 @@ def together(state: State) -> Iterator[None]:
 
 
 @contextmanager
-def _failing(state: State) -> Iterator[None]:
+def failing(state: State) -> Iterator[None]:
+    """An error in here says on which rank, in which step and batch it was raised, and torchrun is told."""
     try:
         yield
     except Exception as error:
+        if not state.engine.strategy.is_shared:
+            raise
         rank = state.engine.strategy.rank
         place = f"on rank {rank} in step {max(1, state.current_step)}, batch {state.progress.batch}"
         if is_loss(error):
