@@ -16,7 +16,9 @@ from treadle.checkpoint import (
     BackgroundWriter,
     CheckpointError,
     Writer,
+    commit,
     files,
+    layout,
     list_checkpoints,
     newest,
     read,
@@ -263,3 +265,32 @@ def test_readers_never_see_a_half_while_it_is_replaced(tmp_path):
         stop.set()
         thread.join()
     assert read(tmp_path / "step-00000001")["value"] > 0
+
+
+def test_the_newest_is_looked_for_again_where_it_was_removed_while_it_was_read(tmp_path, monkeypatch):
+    write(tmp_path, 1, {"value": 1})
+    sound = commit.read
+
+    def read_late(path):  # as if a running training saved and tidied up between listing and reading
+        if path.name == "step-00000001" and path.exists():
+            write(tmp_path, 2, {"value": 2})
+            commit.discard(tmp_path, [1])
+        return sound(path)
+
+    monkeypatch.setattr(commit, "read", read_late)
+    found = newest(tmp_path)
+    assert (found.step, found.contents["value"], found.skipped) == (2, 2, [])
+
+
+def test_files_removed_while_they_are_read_are_one_clear_error(tmp_path, monkeypatch):
+    path = write(tmp_path, 1, {"model": {"w": torch.zeros(1)}, "value": 1})
+    listed = os.listdir
+
+    def listed_then_removed(folder):
+        names = listed(folder)
+        (path / "state.json").unlink(missing_ok=True)
+        return names
+
+    monkeypatch.setattr(layout.os, "listdir", listed_then_removed)
+    with pytest.raises(CheckpointError, match="No such file"):
+        read(path)

@@ -31,6 +31,7 @@ from treadle.checkpoint.layout import read, read_manifest
 from treadle.checkpoint.parts import take_apart, write_parts
 
 MAX_STEP = 10**18
+_TRIES = 10  # to find the newest in a folder that changes all the time
 _FINAL = re.compile(r"step-(\d{8,19})")
 _HIDDEN = re.compile(r"\.step-(\d{8,19})\.(new|old|trash)-[0-9a-f]{16}")
 
@@ -206,18 +207,30 @@ def newest(folder: Path | str) -> Found | None:
     Raises:
         CheckpointError: there are checkpoints, and none is valid; the message has every reason.
     """
-    candidates = [item for item in _scan(Path(folder)) if item[1] in ("final", "old")]
-    skipped: list[tuple[Path, str]] = []
-    for step, _, path in sorted(candidates, key=lambda item: (-item[0], item[1])):
-        try:
-            _check_step(path, step)
-            return Found(path, step, read(path), skipped)
-        except CheckpointError as error:
-            skipped.append((path, str(error)))
+    found, skipped = None, list[tuple[Path, str]]()
+    for _ in range(_TRIES):
+        listed = list(_scan(Path(folder)))
+        found, skipped = _newest_of([item for item in listed if item[1] in ("final", "old")])
+        if not skipped or listed == list(_scan(Path(folder))):
+            break  # nothing was replaced or removed by a run that saves while we read
+    if found is not None:
+        return found
     if skipped:
         reasons = "\n".join(f"  {reason}" for _, reason in skipped)
         raise CheckpointError(f"{folder}: no checkpoint here can be used:\n{reasons}")
     return None
+
+
+def _newest_of(candidates: list[tuple[int, str, Path]]) -> tuple[Found | None, list[tuple[Path, str]]]:
+    """The newest valid one, and those before it that are not, with the reasons."""
+    skipped: list[tuple[Path, str]] = []
+    for step, _, path in sorted(candidates, key=lambda item: (-item[0], item[1])):
+        try:
+            _check_step(path, step)
+            return Found(path, step, read(path), skipped), skipped
+        except CheckpointError as error:
+            skipped.append((path, str(error)))
+    return None, skipped
 
 
 def _check_step(path: Path, step: int) -> None:

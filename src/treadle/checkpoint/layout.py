@@ -58,7 +58,10 @@ def read(path: Path | str) -> dict[str, Any]:
         _refuse(path, _reason(path, error))
     try:
         manifest = _manifest(path, folder)
-        _check_files(path, folder, manifest)
+        try:
+            _check_files(path, folder, manifest)
+        except OSError as error:  # removed since it was opened
+            _refuse(path, error.strerror or error, error)
         model = _tensors(path, folder, MODEL, manifest)
         training = _tensors(path, folder, TRAINING, manifest)
         state = _state(path, folder, manifest)
