@@ -195,5 +195,5 @@ def _finish_epoch(state: State, complete: bool, began: float) -> None:
         for schedule in state.schedules.values():
             if schedule.every == "epoch":
                 schedule.step(row)
-    row |= {"time/start": began, "time/end": time.time(), "time/epoch": seconds}
+    row |= {"time/start": began, "time/end": time.time(), "time/epoch": seconds, **state.times}
     state.run.append_epoch(epoch, state.progress.step, row)

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import torch
 
-from treadle.callbacks import Checkpoints, Summary, Trial, progress_bar
+from treadle.callbacks import Checkpoints, StepTimes, Summary, Trial, progress_bar
 from treadle.engine import Clip, Engine, GradientClip
 from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks, as_callbacks
 from treadle.parallel import engine_of, place_of, strategy_of
@@ -131,6 +131,9 @@ class Settings:
         own: list[Callback] = [Trial()] if self.trial else []
         if self.progress and self.strategy.is_main:
             own += [Summary(shapes=not self.compile), progress_bar(every=int(self.progress))]
+        reports = self.report is not None and self.run_dir is not None
+        if reports and not any(isinstance(one, StepTimes) for one in self.callbacks):
+            own.append(StepTimes())
         return own + [callback for callback in (self.checkpoint, self.report) if callback is not None]
 
 

@@ -58,6 +58,7 @@ class State:
         metrics: the accumulators of the present mode, by name.
         results: the latest values over an epoch by full name ("train/loss", "val/accuracy").
         row: the values of the epoch that ends, before they are recorded.
+        times: seconds of the epoch that ends by what they went to; recorded with the row, in no checkpoint.
         points: what has just come from the device at a log boundary: (name, step, value).
         media: the text, picture or histogram that was just logged.
         latest: the latest value by full name.
@@ -76,6 +77,7 @@ class State:
         log_every: when values are read from the device.
         eval_steps, eval_epochs: when the run is evaluated, between steps and after epochs.
         seconds_looking: what the epoch under way has spent on evaluations.
+        seconds_saving: what this fit has spent on checkpoints, as far as training waited for them.
         seed: what everything random in the run follows from.
         is_main: whether this process is the one that prints and writes.
     """
@@ -92,6 +94,7 @@ class State:
     metrics: dict[str, Metric] = field(default_factory=dict)
     results: dict[str, float] = field(default_factory=dict)
     row: dict[str, float] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     media: list[Medium] = field(default_factory=list)
     latest: dict[str, float] = field(default_factory=dict)
@@ -118,6 +121,7 @@ class State:
     seed: int = 0
     is_main: bool = True
     seconds_looking: float = 0.0
+    seconds_saving: float = 0.0
     values: MetricLog = field(default_factory=lambda: MetricLog("train"))
     current_step: int = 0
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def test_a_browser_is_given_an_address_until_ctrl_c(tmp_path: Path) -> None:
                 assert run.id in response.read().decode()
         finally:
             watch.send_signal(signal.SIGINT)
-        assert watch.communicate(timeout=20) == ("", "")
+            threading.Timer(20, watch.kill).start()
+        assert watch.communicate(timeout=30) == ("", "")
     assert watch.returncode == 0
 
 

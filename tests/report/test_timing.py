@@ -11,20 +11,25 @@ from treadle.report.timing import duration, times_of
 from treadle.runs import Run
 
 
-def test_parts_add_up_to_the_running_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("measured", [{}, {"time/data": 1.5, "time/backward": 2.5, "time/checkpoint": 0.25}])
+def test_parts_add_up_to_the_running_time(tmp_path: Path, measured: dict[str, float]) -> None:
     with Run.create(tmp_path / "run") as run:
         start = run.created
         for epoch in range(3):
             at = start + 10 * epoch
-            values = {"time/start": at, "time/end": at + 9, "time/epoch": 7.0, "time/data": 1.5}
-            run.append_epoch(epoch + 1, epoch + 1, values)
-        run.update(status="finished", preparation_seconds=2.5)
+            values = {"time/start": at, "time/end": at + 9, "time/epoch": 7.0}
+            run.append_epoch(epoch + 1, epoch + 1, values | measured)
+        run.update(status="finished", preparation_seconds=2.5, saving_seconds=1.25)
     times = times_of(run)
     parts = {part.name.partition(" (")[0]: part.seconds for part in times.parts}
     assert parts["preparation"] == 2.5
-    assert parts["training"] == 21.0
     assert parts["evaluation"] == pytest.approx(6.0)
-    assert times.inside == [("time/data", 4.5)]
+    assert parts["checkpoints"] == 1.25
+    if measured:
+        assert (parts["data"], parts["backward"], "training" in parts) == (4.5, 7.5, False)
+        assert parts["rest of the steps"] == pytest.approx(21.0 - 4.5 - 7.5 - 0.75)
+    else:
+        assert parts["training"] == 21.0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,12 +146,15 @@ class Checkpoints(Callback):
                 if state.exception is None:
                     raise
                 state.exception.add_note(f"treadle: besides, {error}")  # and what ended the run stays last
+        before = float(state.run.fields.get("saving_seconds") or 0.0)  # of what was resumed
+        state.run.update(saving_seconds=before + state.seconds_saving)
 
     def save(self, state: State) -> None:
         """Save the run as it stands at this boundary, once, with the score of these weights."""
         place = (state.progress.step, state.progress.epoch, state.ended)
         if not self._saves or place == self._saved:
             return
+        began = time.perf_counter()
         # The record must hold every value up to a checkpoint before the checkpoint can be resumed from.
         state.flush()
         state.run.flush()
@@ -162,6 +166,7 @@ class Checkpoints(Callback):
         if self._writer is not None:
             with self._tolerant(state):
                 self._writer.save(state.progress.step, contents, score=self._score(state))
+        state.seconds_saving += time.perf_counter() - began
 
     def _score(self, state: State) -> float | None:
         if self._scored is None or self._scored[0] != state.progress.step:

@@ -111,9 +111,8 @@ def time(runs: Sequence[Run]) -> str:
 def _time(run: Run, several: bool) -> str:
     times = times_of(run)
     title = f"<h3>{markup.name(label_of(run))}</h3>" if several else ""
-    inside = f"<h4>Inside of training</h4>{_bar(times.inside)}" if times.inside else ""
     breaks = f", and {duration(times.breaks)} of breaks before it was resumed" if times.breaks > 0 else ""
-    return f"{title}<p>{duration(times.running)} of running{breaks}.</p>{_bar(times.parts)}{inside}"
+    return f"{title}<p>{duration(times.running)} of running{breaks}.</p>{_bar(times.parts)}"
 
 
 def _bar(parts: Sequence[Part]) -> str:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from treadle.runs import Run
 
 _OWN = ("time/start", "time/end", "time/epoch")
+_STEP = ("time/data", "time/forward", "time/backward", "time/optimizer")
+_SAVED = "time/checkpoint"
 
 
 class Part(NamedTuple):
@@ -27,13 +29,11 @@ class Times(NamedTuple):
         running: seconds during which the run went on, without the breaks before it was resumed.
         breaks: seconds between an end and the resume after it.
         parts: what they add up to, without the preparation, which comes before the record begins.
-        inside: what was measured inside of training ("time/..." columns of the history), longest first.
     """
 
     running: float
     breaks: float
     parts: list[Part]
-    inside: list[Part]
 
 
 def breaks_of(run: Run) -> list[tuple[float, float]]:
@@ -65,22 +65,36 @@ def times_of(run: Run) -> Times:
     rows = [row for row in run.durations if all(map(math.isfinite, row[1:]))]
     training = sum(max(row.seconds, 0.0) for row in rows)
     looking = sum(max(row.end - row.start - row.seconds, 0.0) for row in rows)
+    saving = max(_field(run, "saving_seconds"), _sum_of(run, _SAVED))
     parts = [
-        Part("training", training),
+        Part("preparation (before the record begins)", _field(run, "preparation_seconds")),
+        *_training(run, training),
         Part("evaluation", looking),
-        Part("other (checkpoints, callbacks, what is not recorded)", max(0.0, running - training - looking)),
+        Part("checkpoints (what training waited for)", saving),
     ]
-    preparation = run.fields.get("preparation_seconds")
-    if isinstance(preparation, (int, float)) and math.isfinite(preparation) and preparation > 0:
-        parts.insert(0, Part("preparation (before the record begins)", float(preparation)))
-    return Times(running, breaks, [part for part in parts if part.seconds > 0], _inside(run))
+    known = training + looking + saving - _sum_of(run, _SAVED)  # those between steps are in the training
+    parts.append(Part("other (callbacks at ends of epochs, what is not recorded)", max(0.0, running - known)))
+    return Times(running, breaks, [part for part in parts if part.seconds > 0])
 
 
-def _inside(run: Run) -> list[Part]:
-    history = run.history
-    names = [name for name in history if name.startswith("time/") and name not in _OWN]
-    sums = [Part(name, sum(value for value in history[name] if math.isfinite(value))) for name in names]
-    return sorted((part for part in sums if part.seconds > 0), key=lambda part: -part.seconds)
+def _training(run: Run, seconds: float) -> list[Part]:
+    """The parts of a step where they were measured, or the training as one."""
+    parts = [Part(name.removeprefix("time/"), _sum_of(run, name)) for name in _STEP]
+    measured = sum(part.seconds for part in parts) + _sum_of(run, _SAVED)
+    if not measured > 0:
+        return [Part("training", seconds)]
+    return [*parts, Part("rest of the steps (the record, callbacks)", max(0.0, seconds - measured))]
+
+
+def _sum_of(run: Run, name: str) -> float:
+    """The sum of a column of the history, 0 where there is none."""
+    return sum(value for value in run.history.get(name, ()) if math.isfinite(value))
+
+
+def _field(run: Run, name: str) -> float:
+    """Seconds in run.json, 0 where there are none, or nonsense."""
+    value = run.fields.get(name)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value > 0 else 0.0
 
 
 def duration(seconds: float) -> str:
