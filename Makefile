@@ -33,7 +33,7 @@ test: $(READY) ## Run the tests
 
 extras: $(READY) ## Install every optional library, so that no test skips itself (1.5 GB)
 	$(PIP) -c constraints.txt -e '.[plots,sklearn,export,huggingface,evaluate,tensorboard,wandb,trackio]' \
-		mlflow-skinny sqlalchemy alembic sqlparse pandas polars
+		mlflow-skinny sqlalchemy alembic sqlparse pandas polars ipykernel nbclient
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -372,7 +372,11 @@ def test_a_notebook_gets_one_cell_that_is_replaced(monkeypatch: pytest.MonkeyPat
     record = treadle.Run.create(None)
     record.append_epoch(1, 3, {"train/loss": 0.5, "val/loss": 0.6})
     record.append_epoch(2, 6, {"train/loss": 0.3, "val/loss": 0.5})
-    module.display = lambda thing, display_id: handles.pop(0)  # type: ignore[attr-defined]
+
+    def display(thing: Any, display_id: bool = False) -> Any:
+        return handles.pop(0) if display_id else None
+
+    module.display = display  # type: ignore[attr-defined]
     module.HTML = lambda text: text  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", module)

@@ -267,7 +267,7 @@ def test_D4_a_live_plot_of_the_loss_in_a_notebook(make_task, make_trainer, data,
     """In a notebook: one picture that is replaced after each epoch."""
     plots: list[str] = []
     module = ModuleType("IPython.display")
-    module.display = lambda thing, display_id: SimpleNamespace(update=plots.append)
+    module.display = lambda thing, display_id=False: SimpleNamespace(update=plots.append)
     module.HTML = str
     monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", module)

@@ -141,7 +141,10 @@ class TerminalProgress(Progress):
 
 
 class NotebookProgress(TerminalProgress):
-    """The same in one output cell of a notebook, replaced as a whole; below it the curves of all epochs."""
+    """The same in one output of a notebook's cell, replaced as a whole; below it the curves of all epochs.
+
+    It takes its place when there is something to replace, below what was printed until then.
+    """
 
     seconds = 0.25
 
@@ -151,13 +154,10 @@ class NotebookProgress(TerminalProgress):
     _lines: tuple[Text, ...] = ()
 
     def open(self) -> None:
-        """Take a place in the notebook's output."""
-        from IPython.display import display  # type: ignore[import-not-found]
-
+        """Forget the former places and lines."""
         super().open()
         self._lines = ()
-        self._handle = display(Text(""), display_id=True)
-        self._curves = display(Text(""), display_id=True)
+        self._handle = self._curves = None
 
     def close(self) -> None:
         """Remove the bars; the rows stay."""
@@ -166,23 +166,34 @@ class NotebookProgress(TerminalProgress):
 
     def epoch_done(self, state: State, pace: Pace, evaluated: list[Evaluated]) -> None:
         """Add the epoch's rows, and draw the curves anew."""
-        super().epoch_done(state, pace, evaluated)
-        if self._curves is not None:
-            from IPython.display import HTML
+        from IPython.display import HTML
 
-            # The row of this epoch is recorded before anybody hears of its end.
-            self._curves.update(HTML(charts_of(state.run)))
+        self._take_place()
+        super().epoch_done(state, pace, evaluated)
+        # The row of this epoch is recorded before anybody hears of its end.
+        self._curves.update(HTML(charts_of(state.run)))
 
     def show(self, panel: Table) -> None:
         """Replace the bars."""
         self._panel = panel
+        self._take_place()
         self._redraw()
 
     def line(self, text: str, style: str = "") -> None:
         """Add a line, shown when the bars are drawn next, or now if there are none."""
+        if self._handle is None:
+            self.console.print(Text(text, style=style), soft_wrap=True)
+            return
         self._lines = (*self._lines, Text(text, style=style))
         if self._panel is None:
             self._redraw()
+
+    def _take_place(self) -> None:
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(Text(""), display_id=True)
+            self._curves = display(Text(""), display_id=True)
 
     def _redraw(self) -> None:
         if self._handle is None:

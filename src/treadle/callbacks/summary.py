@@ -89,8 +89,8 @@ class Summary(Callback):
 
         console = self._console or get_console()
         rows = parameter_table(state.task, self.max_rows, self.max_depth, calls)
-        for position, line in enumerate(table_lines(rows, console.width, items)):
-            console.print(Text(line, style="bold" if position == 0 else ""), soft_wrap=True)
+        heads, *lines = table_lines(rows, console.width, items)
+        console.print(Text.assemble((heads, "bold"), *(f"\n{line}" for line in lines)), soft_wrap=True)
         if not state.run.media("text", LAYERS):  # where a run goes on it is there
             state.log_text(LAYERS, "\n".join(table_lines(rows, 100, items)).rstrip())
 
