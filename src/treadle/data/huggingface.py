@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from treadle.data.arrow import arrow_column
 from treadle.data.batch import map_tree
+from treadle.data.columns import Column, gather_columns
 from treadle.data.order import Indices
 from treadle.data.rows import Rows, as_leaves
 
@@ -23,12 +26,23 @@ class HuggingFaceRows(Rows):
     """A Hugging Face dataset: a batch is a dictionary of columns, numbers and images as tensors.
 
     Types are those of the dataset (the library's own NumPy and torch formats widen uint8 to int64). Strings
-    and rows of unequal shapes stay lists.
+    and rows of unequal shapes stay lists. Columns of numbers of one shape are read from the Arrow table
+    itself, many times faster than through the library; so it is not for a dataset with a selection of rows
+    upon it (`dataset.flatten_indices()` writes one out).
     """
 
     def __init__(self, dataset: Any, where: str = "data") -> None:
-        self._dataset = dataset.with_format("numpy", columns=dataset.format["columns"], dtype=None)
+        self._given = (dataset, where)
+        names = list(dataset.format["columns"])
+        self._names = names
         self._length = len(dataset)
+        self._columns = _arrow_columns(dataset, names)
+        others = [name for name in names if name not in self._columns]
+        self._others = dataset.with_format("numpy", columns=others, dtype=None) if others else None
+
+    def __reduce__(self) -> Any:
+        # To another process goes the dataset, which knows its files, not the values in its table.
+        return type(self), self._given
 
     def gather(self, indices: Indices, epoch: int) -> Any:
         """The batch as a dictionary by column."""
@@ -38,7 +52,30 @@ class HuggingFaceRows(Rows):
         return self._read(indices)
 
     def _read(self, indices: Indices) -> dict[str, Any]:
-        return {key: _tensor(value) for key, value in self._dataset[indices.tolist()].items()}
+        read = gather_columns(self._columns, indices)
+        if self._others is not None:
+            read |= {key: _tensor(value) for key, value in self._others[indices.tolist()].items()}
+        return {name: read[name] for name in self._names}
+
+
+def _arrow_columns(dataset: Any, names: list[str]) -> dict[str, Column]:
+    """The columns that can be read from the table; each is compared with what the library reads."""
+    if not len(dataset) or getattr(dataset, "_indices", dataset) is not None:
+        return {}
+    table = dataset.with_format("arrow", columns=names)[:]
+    found = {name: column for name in names if (column := arrow_column(table.column(name))) is not None}
+    some = np.unique(np.array([0, len(dataset) // 2, len(dataset) - 1]))
+    rows = dataset.with_format("numpy", columns=list(found), dtype=None)[some.tolist()] if found else {}
+    return {name: column for name, column in found.items() if _same(column.gather(some), _tensor(rows[name]))}
+
+
+def _same(one: Tensor, other: Any) -> bool:
+    return (
+        isinstance(other, Tensor)
+        and one.dtype == other.dtype
+        and one.shape == other.shape
+        and torch.equal(one.view(torch.uint8), other.contiguous().view(torch.uint8))
+    )
 
 
 def _tensor(value: Any) -> Any:
