@@ -58,7 +58,14 @@ def test_all_is_there_and_the_curves_are_drawn(open_report: Open, tmp_path: Path
         "What was run",
     ]
     titles = page.locator("figure.chart figcaption").all_inner_texts()
-    assert titles == ["loss", "accuracy", "learning_rate", "gradient norm", "samples_per_second", "epoch"]
+    assert titles == [
+        "loss",
+        "accuracy",
+        "learning_rate",
+        "gradient norm",
+        "samples_per_second",
+        "seconds of an epoch",
+    ]
     for number in range(len(titles)):
         drawn(page, f"figure.chart >> nth={number}")
     assert "val/loss" in readout(page)

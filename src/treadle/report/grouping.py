@@ -14,6 +14,17 @@ SECTIONS = (
 )
 """Headings in the order of the page."""
 
+EPOCH_SECONDS = (
+    "time/epoch",
+    "time/data",
+    "time/forward",
+    "time/backward",
+    "time/optimizer",
+    "time/checkpoint",
+    "time/other",
+)
+"""How long an epoch took, and what of it went where; see `StepTimes`."""
+
 _INTERNALS = ("gradient", "activation", "weight", "parameter", "update")
 
 
@@ -37,6 +48,8 @@ def charts_of(names: Iterable[str]) -> list[Chart]:
 def place_of(name: str) -> tuple[str, str]:
     """The section and the title of the chart that a curve belongs into."""
     head, _, tail = name.partition("/")
+    if name in EPOCH_SECONDS:
+        return SECTIONS[3], "seconds of an epoch"
     if head == "time":
         return SECTIONS[3], tail or name
     if head == "fingerprint":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from treadle.report import describing, markup
 from treadle.report.describing import clipped, text_of
+from treadle.report.grouping import EPOCH_SECONDS
 from treadle.report.timing import Part, duration, times_of
 from treadle.runs import Event, Run
 
@@ -178,7 +179,9 @@ def epochs(runs: Sequence[Run]) -> str:
 
 def _epochs(run: Run, several: bool) -> str:
     rows = run.history.rows()
-    names = [name for name in run.history if name not in ("time/start", "time/end")]
+    # Where an epoch's time went is a curve; here it would push the values out of sight.
+    hidden = {"time/start", "time/end", *EPOCH_SECONDS[1:]}
+    names = [name for name in run.history if name not in hidden]
     cells = [
         ["" if math.isnan(row[name]) else text_of(row[name]) for name in names] for row in rows[-_EPOCHS:]
     ]
