@@ -125,12 +125,12 @@ class Stage:
         return calls
 
 
-def die_at_every_call(stage: Stage, ways: tuple[str, ...]) -> Deaths:
-    """Die before, after or halfway through each call of Treadle's own files."""
+def die_at_every_call(stage: Stage, ways: tuple[str, ...], stride: int = 1) -> Deaths:
+    """Die before, after or halfway through each `stride`-th call of Treadle's own files."""
     deaths = Deaths()
     names = stage.calls()
     deaths.calls.update(names)
-    for number, name in enumerate(names):
+    for number, name in list(enumerate(names))[::stride]:
         for how in ways:
             if how != "halfway" or name == "write":
                 life = {"scene": "dying disk", "details": {"at": number, "how": how}}

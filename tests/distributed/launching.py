@@ -16,6 +16,8 @@ LIMIT = 120  # seconds, for a launch that hangs
 FULL = os.environ.get("TREADLE_DISTRIBUTED") == "full"
 """Whether every case is run, as `make distributed` does, or a selection."""
 
+ONLY_FULL = pytest.mark.skipif(not FULL, reason="`make distributed` runs it")
+
 MARKS = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo"),

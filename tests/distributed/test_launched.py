@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.distributed import scenes
-from tests.distributed.launching import MARKS, torchrun
+from tests.distributed.launching import FULL, MARKS, torchrun
 
 from treadle.checkpoint import list_checkpoints
 from treadle.runs import Run
@@ -54,7 +54,7 @@ def three(folder: Path, two: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return results(3, folder)
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=[2, 3] if FULL else [2])
 def several(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = request.getfixturevalue({2: "two", 3: "three"}[request.param])
     return found

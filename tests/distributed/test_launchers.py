@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.distributed import sharding
-from tests.distributed.launching import FULL, LIMIT, MARKS, bounded, environment
+from tests.distributed.launching import FULL, LIMIT, MARKS, ONLY_FULL, bounded, environment
 
 import treadle
 from treadle.checkpoint import list_checkpoints
@@ -22,7 +22,6 @@ from treadle.parallel import place_of
 from treadle.parallel.environment import Place, first_node
 
 pytestmark = MARKS
-only_full = pytest.mark.skipif(not FULL, reason="`make distributed` runs it")
 
 CONFIG = """
 task:
@@ -69,6 +68,7 @@ def test_fit_and_resume_on_two_devices(config: Path, capsys: pytest.CaptureFixtu
     assert (weights(Path("runs/small")) - weights(Path("runs/alone"))).abs().max() < AGREEMENT
 
 
+@ONLY_FULL
 def test_sigterm_to_the_launcher_saves_and_leaves_with_75(config: Path) -> None:
     command = [*TREADLE, "fit", str(config), "--devices", "2", "--set", "trainer.max_epochs=100000"]
     process = subprocess.Popen(command, env=environment(), start_new_session=True)
@@ -110,7 +110,7 @@ def test_devices_that_cannot_be_are_refused(
     assert not Path("runs").exists()
 
 
-@only_full
+@ONLY_FULL
 def test_as_two_tasks_of_srun(config: Path) -> None:
     """Started by hand, with the variables that srun sets."""
     variables = {
@@ -160,7 +160,7 @@ def test_places_in_the_environment() -> None:
             place_of(wrong)
 
 
-@only_full
+@ONLY_FULL
 @pytest.mark.parametrize("strategy", ["auto", "fsdp2", treadle.FSDP2()] if FULL else ["fsdp2"])
 def test_launch_hands_back_history_and_weights(tmp_path: Path, strategy: str | treadle.Strategy) -> None:
     def made(name: str) -> tuple[treadle.Trainer, treadle.Task]:
@@ -187,7 +187,7 @@ class Failing(treadle.Callback):
             raise ArithmeticError("the very first cause")
 
 
-@only_full
+@ONLY_FULL
 def test_launch_says_what_failed_where(tmp_path: Path) -> None:
     trainer = treadle.Trainer(max_epochs=2, run_dir=tmp_path / "run", progress=False, callbacks=[Failing()])
     with pytest.raises(Exception, match=r"first cause\s+treadle: raised on rank 1 in step 1, batch 1"):

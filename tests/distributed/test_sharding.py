@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 from tests.distributed import sharding
-from tests.distributed.launching import FULL, MARKS, torchrun
+from tests.distributed.launching import MARKS, ONLY_FULL, torchrun
 from tests.distributed.scenes import vector, whole
 
 from treadle.checkpoint import CheckpointError, list_checkpoints, read, rewind
@@ -90,7 +90,8 @@ def test_one_process_goes_on_from_shards(one: list[float], ranks: list[dict[str,
     assert distance(one, whole(task, trainer)) < AGREEMENT
 
 
-@pytest.mark.parametrize("count", [3, 4] if FULL else [4])
+@ONLY_FULL
+@pytest.mark.parametrize("count", [3, 4])
 def test_other_numbers_of_processes_go_on_from_shards(
     one: list[float], ranks: list[dict[str, Any]], folder: Path, count: int
 ) -> None:
