@@ -18,6 +18,7 @@ from treadle.checkpoint import (
     Writer,
     commit,
     files,
+    finding,
     layout,
     list_checkpoints,
     newest,
@@ -269,7 +270,7 @@ def test_readers_never_see_a_half_while_it_is_replaced(tmp_path):
 
 def test_the_newest_is_looked_for_again_where_it_was_removed_while_it_was_read(tmp_path, monkeypatch):
     write(tmp_path, 1, {"value": 1})
-    sound = commit.read
+    sound = finding.read
 
     def read_late(path):  # as if a running training saved and tidied up between listing and reading
         if path.name == "step-00000001" and path.exists():
@@ -277,7 +278,7 @@ def test_the_newest_is_looked_for_again_where_it_was_removed_while_it_was_read(t
             commit.discard(tmp_path, [1])
         return sound(path)
 
-    monkeypatch.setattr(commit, "read", read_late)
+    monkeypatch.setattr(finding, "read", read_late)
     found = newest(tmp_path)
     assert (found.step, found.contents["value"], found.skipped) == (2, 2, [])
 

@@ -226,7 +226,7 @@ MUTATIONS = (
     ),
     Mutation(
         "take a checkpoint for that of another step",
-        "checkpoint/commit.py",
+        "checkpoint/finding.py",
         "            _check_step(path, step)\n",
         "",
         ("tests/checkpoint/test_layout.py",),

@@ -17,60 +17,16 @@ place unless there is a valid checkpoint there. Reading takes no lock and change
 from __future__ import annotations
 
 import os
-import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from treadle.checkpoint import files
 from treadle.checkpoint.errors import CheckpointError
-from treadle.checkpoint.layout import read, read_manifest
+from treadle.checkpoint.layout import read
+from treadle.checkpoint.names import hidden, name_of, scan
 from treadle.checkpoint.parts import take_apart, write_parts
-
-MAX_STEP = 10**18
-_TRIES = 10  # to find the newest in a folder that changes all the time
-_FINAL = re.compile(r"step-(\d{8,19})")
-_HIDDEN = re.compile(r"\.step-(\d{8,19})\.(new|old|trash)-[0-9a-f]{16}")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A checkpoint in a folder, by its manifest alone: path, step, and score if one was given."""
-
-    path: Path
-    step: int
-    score: float | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """What `newest` found.
-
-    Attributes:
-        path: Its folder.
-        step: Optimizer steps done.
-        contents: See `read`.
-        skipped: Newer ones that could not be used, each with the reason.
-    """
-
-    path: Path
-    step: int
-    contents: dict[str, Any] = field(repr=False)
-    skipped: list[tuple[Path, str]]
-
-
-def name_of(step: int) -> str:
-    """The name of the checkpoint of a step: `step-00000500`.
-
-    Raises:
-        ValueError: the step is no whole number from 0 on.
-    """
-    if type(step) is not int or not 0 <= step < MAX_STEP:
-        raise ValueError(f"step is {step!r}; a checkpoint needs a whole number from 0 on")
-    return f"step-{step:08d}"
 
 
 def write(folder: Path | str, step: int, contents: dict[str, Any], score: float | None = None) -> Path:
@@ -107,7 +63,7 @@ def committing(folder: Path, step: int, nbytes: int) -> Iterator[Path]:
         with files.locked(folder):
             tidy(folder)
             _check_space(folder, nbytes)
-            temporary = _hidden(folder, step, "new")
+            temporary = hidden(folder, step, "new")
             try:
                 files.make_folder(temporary)
                 yield temporary
@@ -121,7 +77,7 @@ def committing(folder: Path, step: int, nbytes: int) -> Iterator[Path]:
 
 
 def _commit(temporary: Path, final: Path, step: int) -> None:
-    aside = _hidden(final.parent, step, "old") if os.path.lexists(final) else None
+    aside = hidden(final.parent, step, "old") if os.path.lexists(final) else None
     if aside is not None:
         files.rename(final, aside)
     try:
@@ -146,30 +102,12 @@ def _check_space(folder: Path, nbytes: int) -> None:
         )
 
 
-def _hidden(folder: Path, step: int, kind: str) -> Path:
-    return folder / f".{name_of(step)}.{kind}-{secrets.token_hex(8)}"
-
-
-def _scan(folder: Path) -> Iterator[tuple[int, str, Path]]:
-    """Step, kind and path of everything in the folder that has one of our names."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return
-    for name in sorted(names):
-        if match := _FINAL.fullmatch(name):
-            if name == f"step-{int(match[1]):08d}":
-                yield int(match[1]), "final", folder / name
-        elif match := _HIDDEN.fullmatch(name):
-            yield int(match[1]), match[2], folder / name
-
-
 def tidy(folder: Path) -> None:
     """Finish or undo what a dead process left; call it under the folder's lock."""
-    for step, kind, path in list(_scan(folder)):
+    for step, kind, path in list(scan(folder)):
         final = folder / name_of(step)
         if kind == "old" and not (os.path.lexists(final) and (_is_valid(final) or not _is_valid(path))):
-            unwanted = _hidden(folder, step, "trash")
+            unwanted = hidden(folder, step, "trash")
             if os.path.lexists(final):
                 files.rename(final, unwanted)
             files.rename(path, final)
@@ -189,56 +127,6 @@ def _is_valid(path: Path) -> bool:
     return True
 
 
-def list_checkpoints(folder: Path | str) -> list[Entry]:
-    """The checkpoints in a folder by step, from their manifests; those without a sound one are left out."""
-    entries = []
-    for step, kind, path in _scan(Path(folder)):
-        if kind == "final":
-            with suppress(CheckpointError):
-                manifest = read_manifest(path)
-                if manifest.step == step:
-                    entries.append(Entry(path, step, manifest.score))
-    return sorted(entries, key=lambda entry: entry.step)
-
-
-def newest(folder: Path | str) -> Found | None:
-    """Load the checkpoint with the highest step that is valid; None if nothing was ever committed here.
-
-    Raises:
-        CheckpointError: there are checkpoints, and none is valid; the message has every reason.
-    """
-    found, skipped = None, list[tuple[Path, str]]()
-    for _ in range(_TRIES):
-        listed = list(_scan(Path(folder)))
-        found, skipped = _newest_of([item for item in listed if item[1] in ("final", "old")])
-        if not skipped or listed == list(_scan(Path(folder))):
-            break  # nothing was replaced or removed by a run that saves while we read
-    if found is not None:
-        return found
-    if skipped:
-        reasons = "\n".join(f"  {reason}" for _, reason in skipped)
-        raise CheckpointError(f"{folder}: no checkpoint here can be used:\n{reasons}")
-    return None
-
-
-def _newest_of(candidates: list[tuple[int, str, Path]]) -> tuple[Found | None, list[tuple[Path, str]]]:
-    """The newest valid one, and those before it that are not, with the reasons."""
-    skipped: list[tuple[Path, str]] = []
-    for step, _, path in sorted(candidates, key=lambda item: (-item[0], item[1])):
-        try:
-            _check_step(path, step)
-            return Found(path, step, read(path), skipped), skipped
-        except CheckpointError as error:
-            skipped.append((path, str(error)))
-    return None, skipped
-
-
-def _check_step(path: Path, step: int) -> None:
-    claimed = read_manifest(path).step
-    if claimed != step:
-        raise CheckpointError(f"{path}: manifest.json: it is the checkpoint of step {claimed}")
-
-
 def discard(folder: Path | str, steps: list[int]) -> None:
     """Remove the checkpoints of these steps, in this order; each is gone at once or not at all.
 
@@ -248,7 +136,7 @@ def discard(folder: Path | str, steps: list[int]) -> None:
     folder = Path(folder)
     with _changing(folder):
         for step in steps:
-            trash = _hidden(folder, step, "trash")
+            trash = hidden(folder, step, "trash")
             files.rename(folder / name_of(step), trash)
             files.remove_tree(trash)
 
@@ -276,6 +164,6 @@ def rewind(folder: Path | str, step: int) -> list[int]:
         return []
     with _changing(folder):
         tidy(folder)
-    later = sorted((s for s, kind, _ in _scan(folder) if kind == "final" and s > step), reverse=True)
+    later = sorted((s for s, kind, _ in scan(folder) if kind == "final" and s > step), reverse=True)
     discard(folder, later)
     return later

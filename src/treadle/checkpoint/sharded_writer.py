@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from treadle.checkpoint.commit import committing, name_of
+from treadle.checkpoint.commit import committing
 from treadle.checkpoint.errors import CheckpointError
+from treadle.checkpoint.names import name_of
 from treadle.checkpoint.parts import Parts, take_apart, write_parts, write_shards
 from treadle.checkpoint.writer import Writer
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from treadle.checkpoint.commit import discard, list_checkpoints, name_of, write
+from treadle.checkpoint.commit import discard, write
 from treadle.checkpoint.errors import CheckpointError
+from treadle.checkpoint.finding import list_checkpoints
+from treadle.checkpoint.names import name_of
 from treadle.checkpoint.snapshot import Snapshot, snapshot
 
 
