@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,14 @@ class Column:
     def gather(self, indices: Indices) -> Any:
         """The rows at `indices`: a tensor of shape [len(indices), ...]."""
         return self._values.index_select(0, torch.from_numpy(indices))
+
+    def run(self, start: int, stop: int) -> Any:
+        """The rows from `start` to `stop`, as `gather` gives them."""
+        return self._values.narrow_copy(0, start, stop - start)  # half the time of a slice and a clone
+
+
+class StridedColumn(Column):
+    """A tensor that does not lie in one piece, of which `narrow_copy` would copy the whole first."""
 
     def run(self, start: int, stop: int) -> Any:
         """The rows from `start` to `stop`, as `gather` gives them."""
@@ -99,8 +108,13 @@ def gather_columns(tree: Any, indices: Indices) -> Any:
     items = len(indices)
     if items and indices[-1] - indices[0] == items - 1 and (np.diff(indices) == 1).all():
         start = int(indices[0])
-        return _each(tree, lambda column: column.run(start, start + items))
+        return run_columns(tree, start, start + items)
     return _each(tree, lambda column: column.gather(indices))
+
+
+def run_columns(tree: Any, start: int, stop: int) -> Any:
+    """The rows from `start` to `stop` of every column, the same as `gather_columns` gives."""
+    return _each(tree, methodcaller("run", start, stop))
 
 
 def _each(tree: Any, read: Callable[[Column], Any]) -> Any:
@@ -130,8 +144,13 @@ def _column(value: Any, where: str) -> Column:
     if not value.ndim:
         raise ValueError(f"{where}: a {type(value).__name__} without dimensions has no samples")
     if isinstance(value, Tensor):
-        return Column(value.detach())
+        return _tensor_column(value.detach())
     return _array_column(value, where)
+
+
+def _tensor_column(value: Tensor) -> Column:
+    plain = value.layout is torch.strided and value.is_contiguous()
+    return Column(value) if plain and not value.is_conj() and not value.is_neg() else StridedColumn(value)
 
 
 def _array_column(value: np.ndarray[Any, Any], where: str) -> Column:
@@ -148,5 +167,5 @@ def _array_column(value: np.ndarray[Any, Any], where: str) -> Column:
         ) from None
     plain = value.flags.writeable and value.dtype not in (np.uint16, np.uint32, np.uint64)
     if plain and all(stride >= 0 for stride in value.strides):
-        return Column(torch.from_numpy(value))
+        return _tensor_column(torch.from_numpy(value))
     return ArrayColumn(value)

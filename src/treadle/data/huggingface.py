@@ -51,6 +51,10 @@ class HuggingFaceRows(Rows):
             return map_tree(lambda leaf: leaf[:0].tolist() if leaf.dtype == object else leaf[:0], first)
         return self._read(indices)
 
+    def run(self, start: int, stop: int, epoch: int) -> Any:
+        """The batch of the samples from `start` to `stop`."""
+        return self.gather(np.arange(start, stop), epoch)
+
     def _read(self, indices: Indices) -> dict[str, Any]:
         read = gather_columns(self._columns, indices)
         if self._others is not None:

@@ -86,7 +86,13 @@ class Plan:
         return self.order(epoch).indices(*self.positions(batch))
 
     def make_all(self, epoch: int, start: int, stop: int) -> Iterator[Any]:
-        """Batches `start` to `stop`, their order computed in blocks."""
+        """Batches `start` to `stop`, their order computed in blocks; without shuffling there is none."""
+        if not self._shuffle:
+            run, size = self._rows.run, self._batch_size
+            for first in range(start * size, stop * size, size):
+                bounds = share(first, min(first + size, self._samples), self._rank, self._world_size)
+                yield run(*bounds, epoch)
+            return
         order, gather = self.order(epoch), self._rows.gather
         step = max(1, _BLOCK // self._batch_size)
         for first in range(start, stop, step):

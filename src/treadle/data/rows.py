@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from treadle.data.batch import leaves, map_tree, take
-from treadle.data.columns import columns_of, gather_columns
+from treadle.data.columns import columns_of, gather_columns, run_columns
 from treadle.data.order import Indices
 from treadle.data.seeding import Seeding
 
@@ -35,6 +35,10 @@ class Rows:
     def gather(self, indices: Indices, epoch: int) -> Any:
         """The batch of the samples at `indices` (int64, shape [items], possibly empty) in `epoch`."""
         return gather_columns(self._columns, indices)
+
+    def run(self, start: int, stop: int, epoch: int) -> Any:
+        """The batch of the samples from `start` to `stop`, as `gather` gives it."""
+        return run_columns(self._columns, start, stop)
 
     def samples(self, indices: Indices) -> list[Any]:
         """The samples themselves, one by one; they share no memory with the data."""
@@ -63,6 +67,10 @@ class SampleRows(Rows):
             return emptied(self.gather(np.zeros(1, dtype=np.int64), epoch))
         with self._seeding.around_batch():
             return self._collate(self._fetch(indices.tolist(), epoch))
+
+    def run(self, start: int, stop: int, epoch: int) -> Any:
+        """The samples from `start` to `stop`, collated."""
+        return self.gather(np.arange(start, stop), epoch)
 
     def _fetch(self, indices: list[int], epoch: int) -> list[Any]:
         samples = []
@@ -127,6 +135,10 @@ class SubsetRows(Rows):
     def gather(self, indices: Indices, epoch: int) -> Any:
         """The batch of the chosen rows."""
         return self._rows.gather(self._chosen[indices], epoch)
+
+    def run(self, start: int, stop: int, epoch: int) -> Any:
+        """The batch of the chosen rows from `start` to `stop`."""
+        return self.gather(np.arange(start, stop), epoch)
 
 
 def as_leaves(batch: Any) -> Any:

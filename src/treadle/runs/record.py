@@ -16,6 +16,7 @@ from treadle.runs.errors import RunError
 from treadle.runs.files import Lock
 from treadle.runs.manifest import FORMAT, FileManifest, Manifest
 from treadle.runs.media import Medium
+from treadle.runs.memory import MemoryStore
 from treadle.runs.reader import CHECKPOINTS, CONFIG, ENVIRONMENT, METRICS, RunReader
 from treadle.runs.store import Store
 from treadle.runs.tails import Point
@@ -56,7 +57,7 @@ class Run(RunReader):
         }
         fields = _first_fields(name, environment)
         if path is None:
-            run = cls(None, Manifest(fields), WritableStore(":memory:"))
+            run = cls(None, Manifest(fields), MemoryStore())
             run._documents = {key: files.decode(files.encode(value, key)) for key, value in documents.items()}
             return run
         try:
