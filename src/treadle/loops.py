@@ -16,14 +16,14 @@ fit
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import Any
 
 import torch
 
-from treadle.data import Batches, move
+from treadle.data import Batches
 from treadle.events import CancelBatch, CancelEpoch, CancelFit, CancelStep
 from treadle.log import counters
 from treadle.state import State
@@ -153,10 +153,9 @@ def evaluate(state: State, batches: Batches, mode: str) -> dict[str, float]:
     return results
 
 
-def predict(state: State, batches: Batches) -> list[Any]:
-    """What `task.predict_step` says of every batch, in data order, on the CPU."""
+def predict(state: State, batches: Batches, keep: Callable[[Any], None]) -> None:
+    """Hand what `task.predict_step` says of every batch, in data order, to `keep`."""
     hooks, engine, task = state.hooks, state.engine, state.task
-    outputs = []
     with state.looking("predict"):
         state.eval_batches = batches.length
         for hook in hooks.on_predict_start:
@@ -167,12 +166,11 @@ def predict(state: State, batches: Batches) -> list[Any]:
                 hook(state)
             with engine.autocast():
                 state.output = task.predict_step(state.batch, state)
-            outputs.append(move(state.output, torch.device("cpu")))  # waits for the device
+            keep(state.output)
             for hook in hooks.on_predict_batch_end:
                 hook(state)
         for hook in hooks.on_predict_end:
             hook(state)
-    return outputs
 
 
 def _evaluate_all(state: State) -> dict[str, float]:

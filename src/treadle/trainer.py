@@ -17,7 +17,10 @@ from treadle.checkpoint import weights_sha256
 from treadle.collecting import Cache, Collector, Results
 from treadle.composing import check_further
 from treadle.data import Source, map_tree
+from treadle.engine import Engine
 from treadle.events import Callback, Hook, as_callbacks
+from treadle.output_files import OutputFiles
+from treadle.outputs import Outputs, StoredOutputs
 from treadle.parallel import together
 from treadle.preparing import looking, prepare
 from treadle.recording import recorded
@@ -151,10 +154,32 @@ class Trainer(Settings):
         self._cache.put(objects, key, results)
         return results
 
-    def predict(self, task: Task, data: Any) -> Any:
-        """Predictions for all of `data` in its order, on the CPU, as one tensor or tree of tensors."""
-        with looking(self, task, data, "predict") as (state, batches):
-            return task.join(state.engine.in_order(loops.predict(state, batches), batches))
+    def predict(self, task: Task, data: Any, out: str | Path | None = None) -> Any:
+        """Predictions for all of `data` in its order, on the CPU, as one tensor or tree of tensors.
+
+        Args:
+            task: what predicts; see `Task.predict_step`.
+            data: as for `fit`.
+            out: where to write them batch by batch, for predictions larger than memory: a name that ends in
+                .npy, or a new folder for several tensors; see `OutputFiles`. Read-only memory maps of the
+                files come back instead of tensors.
+
+        Raises:
+            ValueError: nothing can be written at `out`; this is looked at before anything else.
+        """
+        files = None if out is None else OutputFiles(out)
+        with looking(self, task, data, "predict") as (state, batches), ExitStack() as cleanup:
+            engine = state.engine
+            if type(task).join is not Task.join or engine.strategy.is_shared:
+                outputs = Outputs(lambda made: task.join(engine.in_order(made, batches)))
+            elif files is None:
+                outputs = StoredOutputs(task.join, batches.num_samples, batches.length)
+            else:
+                loops.predict(state, batches, cleanup.enter_context(files).add)
+                return files.result()
+            loops.predict(state, batches, outputs.add)
+            result = outputs.result()
+            return result if files is None else _written(files, result, engine)
 
     def predict_sample(self, task: Task, sample: Any) -> Any:
         """The prediction for one sample, given as the data set would give it, without a batch dimension."""
@@ -170,6 +195,16 @@ class Trainer(Settings):
         if output is not None:
             task.store_result(result, str(output))
         return result
+
+
+def _written(files: OutputFiles, result: Any, engine: Engine) -> Any:
+    """What all processes have is written by one of them, and read by all."""
+    if engine.strategy.is_main:
+        with files:
+            files.add(result)
+            files.result()
+    engine.gather(None)
+    return files.read(result)
 
 
 def _call(hooks: Iterable[Hook], state: State) -> None:

@@ -11,6 +11,7 @@ from treadle.cli.evaluate import add_checkpoint
 
 if TYPE_CHECKING:
     from treadle.task import Task
+    from treadle.trainer import Trainer
 
 NAME = "predict"
 HELP = "write what a run's model says of new data"
@@ -20,7 +21,8 @@ Write what a run's model says of new data, in their order.
 INPUT   .npy, .npz, .csv, .json or .safetensors: arrays with a row for each sample (several arrays are given
         to the model by name); anything else is one sample, read by the task's load_sample(path)
 OUTPUT  .npy, .npz, .csv, .json or .safetensors; anything else is written by the task's
-        store_result(result, path). It appears whole or not at all
+        store_result(result, path). It appears whole or not at all. A .npy file is written batch by batch,
+        so it may be larger than memory
 """
 
 
@@ -56,8 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_output(task, target)
     checkpoint = load(task, found, arguments.checkpoint)
     samples, count = _samples(task, source, arguments.batch_size)
-    result = trainer.predict(task, samples)
-    _store(task, result, target)
+    _predict(trainer, task, samples, target)
     printing.say(f"{count} samples, weights of {printing.shown_path(checkpoint)}")
     print(target)
     return DONE
@@ -76,9 +77,13 @@ def _samples(task: Task, path: Path, batch_size: int) -> tuple[Any, int]:
     return Source([default_collate([task.load_sample(str(path))])]), 1
 
 
-def _store(task: Task, result: Any, path: Path) -> None:
+def _predict(trainer: Trainer, task: Task, samples: Any, path: Path) -> None:
     from treadle.cli import arrays
 
+    if path.suffix.lower() == ".npy":  # the one format here that can be written as predictions come
+        trainer.predict(task, samples, out=path)
+        return
+    result = trainer.predict(task, samples)
     with arrays.replacing(path) as temporary:
         if arrays.can_write(path):
             arrays.write(temporary, result)

@@ -90,8 +90,8 @@ class Plan:
         if not self._shuffle:
             run, size = self._rows.run, self._batch_size
             for first in range(start * size, stop * size, size):
-                bounds = share(first, min(first + size, self._samples), self._rank, self._world_size)
-                yield run(*bounds, epoch)
+                own = share(first, min(first + size, self._samples), self._rank, self._world_size)
+                yield run(*own, epoch)
             return
         order, gather = self.order(epoch), self._rows.gather
         step = max(1, _BLOCK // self._batch_size)
