@@ -14,7 +14,7 @@ from treadle.data import map_tree, move
 CPU = torch.device("cpu")
 
 Part = tuple[tuple[int, ...], torch.dtype] | None
-"""What is the same in all batches of a leaf: the shape of a row, and the type; None where the leaf is None."""
+"""What is the same in all batches of a leaf: the shape of a row, and the type; None for None."""
 
 
 class Outputs:
@@ -81,25 +81,25 @@ class StoredOutputs(Outputs):
             return
         self._layout, self._first = layout, output
         self._storage = [part and torch.empty((total, *part[0]), dtype=part[1]) for _, part in layout]
-        single = len(layout) == 1 and type(output) is Tensor
-        self._add = self._add_tensor if single else self._add_tree
+        if type(output) is Tensor:
+            assert self._storage[0] is not None
+            self._whole, self._add = self._storage[0], self._add_tensor
+        else:
+            self._add = self._add_tree
         self._add(output)
 
     def _add_tensor(self, output: Any) -> None:
         """`_add_tree` for the usual case of one tensor."""
-        whole = self._storage[0]
-        start = self._stops[-1]
-        if (
-            type(output) is Tensor
-            and output.dtype is whole.dtype  # type: ignore[union-attr]
-            and output.shape[1:] == whole.shape[1:]  # type: ignore[union-attr]
-            and start + len(output) <= len(whole)  # type: ignore[arg-type]
-        ):
+        whole = self._whole
+        if type(output) is Tensor and output.dtype is whole.dtype and output.ndim == whole.ndim:
+            start = self._stops[-1]
             stop = start + len(output)
-            whole[start:stop].copy_(output)  # type: ignore[index]  # waits for the device
-            self._stops.append(stop)
-        else:
-            self._turn_to_list(output)
+            place = whole[start:stop]
+            if place.shape == output.shape:  # and there is room for it
+                place.copy_(output)  # waits for the device
+                self._stops.append(stop)
+                return
+        self._turn_to_list(output)
 
     def _add_tree(self, output: Any) -> None:
         parts = list(named_leaves(output))

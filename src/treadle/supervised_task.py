@@ -87,7 +87,7 @@ class SupervisedTask(Task):
 
     def prepare_batch(self, batch: Any) -> tuple[Any, Any]:
         """(inputs, targets) from a pair, a longer tuple (the last is the target) or a mapping."""
-        if not isinstance(batch, Mapping):
+        if type(batch) is tuple or not isinstance(batch, Mapping):
             return super().prepare_batch(batch)
         inputs = dict(batch)
         keys = (self.target,) if self.target is not None else self.TARGETS
@@ -99,6 +99,8 @@ class SupervisedTask(Task):
 
     def forward(self, inputs: Any) -> Any:
         """The model's output for prepared inputs."""
+        if type(inputs) is Tensor:
+            return self.model(inputs)
         if isinstance(inputs, tuple):
             return self.model(*inputs)
         if isinstance(inputs, Mapping):

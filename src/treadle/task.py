@@ -152,7 +152,7 @@ class Task(nn.Module):
         Raises:
             ValueError: a loss is not a scalar.
         """
-        if isinstance(loss, Mapping):
+        if type(loss) is not Tensor and isinstance(loss, Mapping):
             named = {name: _scalar(value, f"the loss {name!r}") for name, value in loss.items()}
             for name, value in named.items():
                 state.log(name, value)
