@@ -9,12 +9,13 @@ median of differences or ratios between two runs taken in turns A B A B.
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,27 @@ class Idle(treadle.Callback):
 
 
 class Logging(treadle.Callback):
-    """Twenty values a step, still on the device."""
+    """Twenty values a step, each another one: made in any case, logged where `logs` says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Sequence[Any]], logs: bool) -> None:
         self.names = [f"value_{number}" for number in range(20)]
+        self.make, self.logs = make, logs
 
     def on_step_end(self, state: treadle.State) -> None:
-        for name in self.names:
-            state.log(name, state.loss)
+        values = self.make()
+        if self.logs:
+            for name, value in zip(self.names, values, strict=True):
+                state.log(name, value)
+        else:
+            for _name, _value in zip(self.names, values, strict=True):
+                pass
+
+
+NUMBERS = torch.arange(20.0)
+VALUES = {
+    "number": lambda: [float(number) for number in range(20)],
+    "tensor": lambda: NUMBERS.clone().unbind(),
+}
 
 
 def spent(function: Callable[[], object]) -> float:
@@ -83,11 +97,6 @@ def difference(more: Callable[[], object], less: Callable[[], object], pairs: in
     return statistics.median(spent(more) - spent(less) for _ in range(pairs))
 
 
-def ratio(one: Callable[[], object], other: Callable[[], object], pairs: int) -> float:
-    one(), other()
-    return statistics.median(spent(one) / spent(other) for _ in range(pairs))
-
-
 def extras(pairs: int) -> Iterator[tuple[str, str]]:
     steps = 400
 
@@ -96,7 +105,13 @@ def extras(pairs: int) -> Iterator[tuple[str, str]]:
         return f"{seconds * 1e6 / steps / items:.2f} us a step each"
 
     yield "an idle callback (of 50)", per_step(50, callbacks=[Idle(number) for number in range(50)])
-    yield "a value logged (of 20)", per_step(20, callbacks=[Logging()])
+    for kind, make in VALUES.items():
+
+        def logging(logs: bool, make: Any = make) -> Callable[[], object]:
+            return lambda: fit(steps, callbacks=[Logging(make, logs)])
+
+        seconds = difference(logging(True), logging(False), pairs)
+        yield f"a {kind} logged (of 20)", f"{seconds * 1e6 / steps / 20:.2f} us a step each"
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"  # its set-up, the same for any number of steps, is left out
         longer = difference(lambda: fit(5 * steps, run_dir=place), lambda: fit(5 * steps), pairs)
@@ -119,31 +134,76 @@ def fixed(pairs: int) -> Iterator[tuple[str, str]]:
 
 
 def looking(pairs: int) -> Iterator[tuple[str, str]]:
+    """Against careful loops over views of the data that end with the same numbers and the same outputs.
+
+    What a batch costs is the difference between many batches and few, so set-up counts for nobody; it is
+    given by itself. Ours read a copy of each batch, so a model that changes its input leaves the data alone.
+    """
     task = treadle.SupervisedTask(mlp(), cross_entropy, metrics={"accuracy": treadle.metrics.Accuracy()})
     trainer = treadle.Trainer(run_dir=None, progress=False, device="cpu")
-    data = treadle.Loader((X, Y), 256)
+    model = task.model.eval()
 
-    def bare_evaluation() -> None:
-        total, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    def bare_evaluation(count: int, size: int) -> dict[str, float]:
+        total, right = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
         with torch.inference_mode():
-            for inputs, targets in zip(X.split(256), Y.split(256), strict=True):
-                output = task.model(inputs)
-                total += cross_entropy(output, targets) * len(targets)
-                right += (output.argmax(1) == targets).sum()
-        assert total.isfinite()
+            for inputs, targets in zip(X[:count].split(size), Y[:count].split(size), strict=True):
+                output = model(inputs)
+                total.add_(cross_entropy(output, targets), alpha=len(targets))
+                right += (output.argmax(1) == targets).count_nonzero()
+        return {"test/loss": total.item() / count, "test/accuracy": right.item() / count}
 
-    def bare_prediction() -> None:
+    def bare_prediction(count: int, size: int) -> torch.Tensor:
         with torch.inference_mode():
-            torch.cat([task.model(inputs) for inputs in X.split(256)])
+            return torch.cat([model(inputs) for inputs in X[:count].split(size)])
 
-    yield (
-        "evaluate, over a bare loop",
-        f"{ratio(lambda: trainer.evaluate(task, data), bare_evaluation, pairs):.2f} x",
-    )
-    yield (
-        "predict, over a bare loop",
-        f"{ratio(lambda: trainer.predict(task, data), bare_prediction, pairs):.2f} x",
-    )
+    def stored_prediction(count: int, size: int) -> torch.Tensor:
+        outputs = torch.empty(count, CLASSES)
+        with torch.inference_mode():
+            for start in range(0, count, size):
+                outputs[start : start + size] = model(X[start : start + size])
+        return outputs
+
+    many, few = len(X), len(X) // 8
+    for size in (256, 32):
+        loaders = {(count, size): treadle.Loader((X[:count], Y[:count]), size) for count in (many, few)}
+        expected, found = bare_evaluation(many, size), trainer.evaluate(task, loaders[many, size])
+        assert all(abs(found[name] - value) < 1e-12 for name, value in expected.items())
+        assert torch.equal(trainer.predict(task, loaders[many, size]), bare_prediction(many, size))
+        assert torch.equal(stored_prediction(many, size), bare_prediction(many, size))
+        for what, ours, bare in (
+            ("evaluate, over a bare loop", trainer.evaluate, bare_evaluation),
+            ("predict, over a bare loop that joins a list", trainer.predict, bare_prediction),
+            ("predict, over a bare loop that stores rows", trainer.predict, stored_prediction),
+            ("the bare evaluation, over itself", None, bare_evaluation),
+        ):
+            one = functools.partial(_look, ours, task, loaders, size) if ours else _sized(bare, size)
+            cost = per_batch(one, _sized(bare, size), many, few, pairs)
+            yield f"{what}, batches of {size}", cost
+
+
+def _look(ours: Callable[..., object], task: Any, loaders: dict[Any, Any], size: int, count: int) -> None:
+    ours(task, loaders[count, size])
+
+
+def _sized(bare: Callable[[int, int], object], size: int) -> Callable[[int], object]:
+    return lambda count: bare(count, size)
+
+
+def per_batch(
+    one: Callable[[int], object], other: Callable[[int], object], many: int, few: int, pairs: int
+) -> str:
+    """What a batch costs in `one` over what it costs in `other`, and what `one` costs once."""
+    one(many), other(many)
+    ratios, fixed = [], []
+    for number in range(4 * pairs):
+        order = (one, other) if number % 2 else (other, one)  # whoever comes second finds warm caches
+        long = {turn: spent(lambda turn=turn: turn(many)) for turn in order}  # type: ignore[misc]
+        short = {turn: spent(lambda turn=turn: turn(few)) for turn in order}  # type: ignore[misc]
+        batches = {turn: long[turn] - short[turn] for turn in order}
+        ratios.append(batches[one] / batches[other])
+        fixed.append(short[one] - batches[one] * few / (many - few))
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.2f} x a batch ({low:.2f} to {high:.2f}), {statistics.median(fixed) * 1e3:.1f} ms once"
 
 
 class Growth(treadle.Callback):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -90,6 +91,103 @@ def test_extras_make_few_calls(tmp_path: Any) -> None:
     assert per_step(metrics={"error": treadle.metrics.MeanSquaredError()}) - bare <= 12.01
 
 
+def looked(what: str, batches: int, **options: Any) -> int:
+    task = treadle.SupervisedTask(nn.Linear(4, 1), mse_loss, metrics=options.pop("metrics", None))
+    trainer = treadle.Trainer(run_dir=None, progress=False, device="cpu")
+    data = treadle.Loader((X[: 2 * batches], Y[: 2 * batches]), 2)
+    with Counter() as counter:
+        getattr(trainer, what)(task, data)
+    return counter.calls
+
+
+def plain_look(batches: int) -> int:
+    model = nn.Linear(4, 1).eval()
+    with Counter() as counter, torch.inference_mode():
+        for inputs, targets in [(X[:8], Y[:8])] * batches:
+            mse_loss(model(inputs), targets)
+    return counter.calls
+
+
+def test_a_batch_that_is_looked_at_makes_few_python_calls() -> None:
+    """A bare loop makes 4, and has its batches ready; ours are copied, and the loss or output is kept."""
+    bare = (plain_look(60) - plain_look(10)) / 50
+    assert bare <= 4.01
+
+    def per_batch(what: str, **options: Any) -> float:
+        return (looked(what, 200, **options) - looked(what, 50, **options)) / 150
+
+    assert per_batch("evaluate") <= bare + 33.01
+    assert per_batch("predict") <= bare + 27.01
+    assert per_batch("evaluate", metrics={"error": treadle.metrics.MeanSquaredError()}) <= bare + 45.01
+
+
+def allocations(function: Callable[[], object]) -> int:
+    """How often torch took memory for a tensor in here."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as seen:
+        function()
+    results = seen.profiler.kineto_results  # type: ignore[union-attr]
+    return sum(event.name() == "[memory]" and event.nbytes() > 0 for event in results.events())
+
+
+def test_a_step_allocates_as_many_tensors_as_the_plain_loop() -> None:
+    """And those of its batch, which the plain loop has ready: two, and the numbers of its samples."""
+    plain = (allocations(lambda: plain_loop(60)) - allocations(lambda: plain_loop(10))) / 50
+    ours = (allocations(lambda: treadle_loop(400)) - allocations(lambda: treadle_loop(100))) / 150
+    assert ours <= plain + 2.01
+
+    def per_batch(what: str) -> float:
+        many, few = (allocations(lambda n=n: looked(what, n)) for n in (200, 50))  # type: ignore[misc]
+        return (many - few) / 150
+
+    bare = (allocations(lambda: plain_look(60)) - allocations(lambda: plain_look(10))) / 50
+    assert per_batch("evaluate") <= bare + 2.01
+    assert per_batch("predict") <= bare + 2.01
+
+
+@pytest.mark.parametrize("what", ["evaluate", "predict"])
+def test_nothing_is_read_from_the_device_for_a_batch_that_is_looked_at(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted on the CPU: as many item(), tolist() and the like for many batches as for few."""
+    reads: list[str] = []
+
+    def counting(name: str) -> Any:
+        original = getattr(torch.Tensor, name)
+
+        def method(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            reads.append(name)
+            return original(self, *args, **kwargs)
+
+        return method
+
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__"):
+        monkeypatch.setattr(torch.Tensor, name, counting(name))
+
+    def reads_of(batches: int) -> int:
+        reads.clear()
+        looked(what, batches, metrics={"error": treadle.metrics.MeanSquaredError()})
+        return len(reads)
+
+    assert reads_of(10) == reads_of(100) <= 4
+
+
+def test_a_step_leaves_no_objects_behind() -> None:
+    """Python's memory is as full after many steps as after few, where what was logged has been read."""
+    blocks: list[int] = []
+    trainer = treadle.Trainer(max_epochs=3, run_dir=None, progress=False, log_every=20, checkpoint=None)
+
+    @trainer.on("step_end", treadle.Every(steps=20))
+    def look(state: treadle.State) -> None:
+        gc.collect()
+        blocks.append(sys.getallocatedblocks())
+
+    trainer.fit(treadle.SupervisedTask(nn.Linear(4, 1), mse_loss), treadle.Loader((X, Y), 2))
+    assert len(blocks) == 30
+    assert blocks[-1] - blocks[14] <= 2 * 300  # two numbers a point that the record has in no chunk yet
+
+
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_gradients_are_cleared_without_calls_into_the_module(
     accumulate: int, monkeypatch: pytest.MonkeyPatch
@@ -116,7 +214,7 @@ def test_memory_does_not_grow_with_steps() -> None:
 
     @trainer.on("step_end")
     def look(state: treadle.State) -> None:
-        kept.append(len(state.values._pending) + len(state.values._plain))
+        kept.append(sum(map(len, state.values.columns.values())) + len(state.values._plain))
 
     trainer.fit(treadle.SupervisedTask(nn.Linear(4, 1), mse_loss), treadle.Loader((X, Y), 2))
     assert max(kept) <= 20

@@ -81,9 +81,7 @@ class OutputFiles:
             if column is not None:
                 column.write(_array(leaf, name))
             elif leaf is not None:
-                raise ValueError(
-                    f"predictions cannot be written: {name} is None in one batch, not in another"
-                )
+                raise ValueError(f"predictions cannot be written: {name} is None in some batches only")
 
     def result(self) -> Any:
         """Give the files their final names; returns the tree of the outputs, of read-only memory maps.

@@ -133,9 +133,20 @@ class State:
             value: a number, or a tensor of one element.
             items: what it weighs in the step's and the epoch's mean; default the items of this micro-batch.
         """
-        if isinstance(value, Tensor) and value.requires_grad:
+        values = self.values
+        if items is None:
+            items = self.engine.items
+        elif isinstance(items, Tensor):
+            items = items.detach().clone()
+        if not isinstance(value, Tensor):
+            values.columns[name].append((self.current_step, value, items, None))
+            return
+        if value.requires_grad:
             value = value.detach()
-        self.values.add((name, self.current_step, value, self.engine.items if items is None else items))
+        if name in values.trusted:
+            values.columns[name].append((self.current_step, value, items, value._version))
+        else:
+            values.add_copy(name, self.current_step, value, items)
 
     def record(self, name: str, value: float) -> None:
         """Record a number for the step under way, outside of all averages (a rate, a fingerprint)."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from treadle.events import Callback
-from treadle.log import read_scalars
+from treadle.scalars import read_scalars
 from treadle.state import State
 
 RESERVED = ("epoch", "step")

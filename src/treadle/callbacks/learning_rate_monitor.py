@@ -8,7 +8,7 @@ from torch import Tensor
 
 from treadle.callbacks.points import record
 from treadle.events import Callback
-from treadle.log import read_scalars
+from treadle.scalars import read_scalars
 from treadle.state import State
 
 

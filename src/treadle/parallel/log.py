@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from operator import itemgetter
 from typing import Any
 
-from treadle.log import Entry, MetricLog, Point
+from treadle.log import Column, MetricLog, Point
 from treadle.metrics import Metric
 
 Gather = Callable[[Any], list[Any]]
@@ -23,12 +24,16 @@ class SharedLog(MetricLog):
         super().__init__(prefix)
         self._gather = gather
 
-    def _collect(self) -> tuple[list[Entry], list[Point]]:
-        entries, plain = self._read()
-        parts = self._gather([[list(entry) for entry in entries], [list(point) for point in plain]])
-        joined = [entry for part in parts for entry in part[0]]
-        joined.sort(key=lambda entry: entry[1])  # stable: by step, then by rank
-        return [(n, s, v, w) for n, s, v, w in joined], [(n, s, v) for n, s, v in parts[0][1]]
+    def _collect(self) -> tuple[dict[str, Column], list[Point]]:
+        columns, plain = self._read()
+        parts = self._gather([{n: list(c) for n, c in columns.items()}, [list(point) for point in plain]])
+        joined: dict[str, Column] = {}
+        for name in dict.fromkeys(name for part, _ in parts for name in part):
+            entries = [entry for part, _ in parts if name in part for entry in zip(*part[name], strict=True)]
+            entries.sort(key=itemgetter(0))  # stable: by step, then by rank
+            steps, values, items = zip(*entries, strict=True) if entries else ((), (), ())
+            joined[name] = list(steps), list(values), list(items)
+        return joined, [(name, step, value) for name, step, value in parts[0][1]]
 
 
 def merged(metrics: Mapping[str, Metric], states: list[dict[str, Any]]) -> dict[str, Metric]:

@@ -6,6 +6,7 @@ import itertools
 import sqlite3
 import struct
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from operator import index
 
@@ -62,13 +63,10 @@ class Tails:
 
     def append(self, points: Iterable[Point]) -> int:
         """Add points; returns the greatest step among them (0 if there are none)."""
-        groups: dict[str, tuple[list[int], list[float]]] = {}
-        for name, step, value in points:
-            group = groups.get(name)
-            if group is None:
-                group = groups[name] = ([], [])
-            group[0].append(index(step))
-            group[1].append(float(value))
+        by_name: defaultdict[str, list[Point]] = defaultdict(list)
+        for point in points:
+            by_name[point[0]].append(point)
+        groups = {name: _columns(group) for name, group in by_name.items()}
         rows: list[_Row] = []
         for name, (steps, values) in groups.items():
             tail = self._tails.get(name) or self._new_series(name)
@@ -139,3 +137,12 @@ class Tails:
         assert identity is not None
         tail = self._tails[name] = _Tail(identity, 0)
         return tail
+
+
+def _columns(points: list[Point]) -> tuple[list[int], list[float]]:
+    """Steps and values of points; a whole column at a time, since most are numbers of Python's already."""
+    _, steps, values = zip(*points, strict=True)
+    return (
+        list(steps) if set(map(type, steps)) == {int} else list(map(index, steps)),
+        list(values) if set(map(type, values)) == {float} else list(map(float, values)),
+    )
