@@ -109,16 +109,15 @@ def plain_look(batches: int) -> int:
 
 
 def test_a_batch_that_is_looked_at_makes_few_python_calls() -> None:
-    """A bare loop makes 4, and has its batches ready; ours are copied, and the loss or output is kept."""
+    """The bare loop has its batches ready; ours are copied out of the data, and the loss or output is kept."""
     bare = (plain_look(60) - plain_look(10)) / 50
-    assert bare <= 4.01
 
     def per_batch(what: str, **options: Any) -> float:
         return (looked(what, 200, **options) - looked(what, 50, **options)) / 150
 
-    assert per_batch("evaluate") <= bare + 33.01
-    assert per_batch("predict") <= bare + 27.01
-    assert per_batch("evaluate", metrics={"error": treadle.metrics.MeanSquaredError()}) <= bare + 45.01
+    assert per_batch("evaluate") <= bare + 24.01
+    assert per_batch("predict") <= bare + 18.01
+    assert per_batch("evaluate", metrics={"error": treadle.metrics.MeanSquaredError()}) <= bare + 26.01
 
 
 def allocations(function: Callable[[], object]) -> int:
@@ -132,10 +131,10 @@ def allocations(function: Callable[[], object]) -> int:
 
 
 def test_a_step_allocates_as_many_tensors_as_the_plain_loop() -> None:
-    """And those of its batch, which the plain loop has ready: two, and the numbers of its samples."""
+    """And those of its batch, which the plain loop has ready."""
     plain = (allocations(lambda: plain_loop(60)) - allocations(lambda: plain_loop(10))) / 50
     ours = (allocations(lambda: treadle_loop(400)) - allocations(lambda: treadle_loop(100))) / 150
-    assert ours <= plain + 2.01
+    assert ours <= plain + 1.01
 
     def per_batch(what: str) -> float:
         many, few = (allocations(lambda n=n: looked(what, n)) for n in (200, 50))  # type: ignore[misc]
@@ -143,7 +142,7 @@ def test_a_step_allocates_as_many_tensors_as_the_plain_loop() -> None:
 
     bare = (allocations(lambda: plain_look(60)) - allocations(lambda: plain_look(10))) / 50
     assert per_batch("evaluate") <= bare + 2.01
-    assert per_batch("predict") <= bare + 2.01
+    assert per_batch("predict") <= bare + 0.01
 
 
 @pytest.mark.parametrize("what", ["evaluate", "predict"])

@@ -93,7 +93,7 @@ class StoredOutputs(Outputs):
         whole = self._whole
         if type(output) is Tensor and output.dtype is whole.dtype and output.ndim == whole.ndim:
             start = self._stops[-1]
-            stop = start + len(output)
+            stop = start + output.shape[0]
             place = whole[start:stop]
             if place.shape == output.shape:  # and there is room for it
                 place.copy_(output)  # waits for the device

@@ -346,10 +346,18 @@ def shown(folder: str) -> int:
     return len(trainer.fit(make_task(), samples(8), samples(11)).media("picture"))
 
 
+def written(folder: Path) -> list[Any]:
+    """Predictions in memory, and the same in a file that all processes read."""
+    trainer, task = treadle.Trainer(run_dir=None, progress=False), make_task()
+    given = treadle.Loader(samples(11), 4)
+    return [trainer.predict(task, given, out=out).tolist() for out in (None, folder / "predictions.npy")]
+
+
 def runs(folder: str) -> dict[str, Any]:
     """A whole run, and the same after a stop in the middle of an epoch, of each strategy."""
     results: dict[str, Any] = {"whole": train(f"{folder}/whole"), "printed": printed()}
     results["shown"] = shown(folder)
+    results["written"] = written(Path(folder).parent)
     for name in ("all_reduce", "ddp", "fsdp2"):
         results[f"plain/{name}"] = train(f"{folder}/{name}", "plain", strategy=name)
     for name in ("cut", "grown"):

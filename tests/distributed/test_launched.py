@@ -124,6 +124,17 @@ def test_rank_0_alone_prints_and_writes(folder: Path, two: list[dict[str, Any]])
         assert len(record.history["train/loss"]) == record.epoch
 
 
+def test_predictions_go_to_a_file_once_and_all_processes_read_it(
+    folder: Path, two: list[dict[str, Any]]
+) -> None:
+    for rank in two:
+        in_memory, from_file = rank["written"]
+        assert len(from_file) == 11
+        assert from_file == in_memory == two[0]["written"][0]
+    assert (folder / "predictions.npy").is_file()
+    assert not list(folder.glob(".*.tmp"))
+
+
 def test_rank_0_alone_reports_and_logs_and_draws_all_samples(folder: Path, two: list[dict[str, Any]]) -> None:
     assert [rank["shown"] for rank in two] == [2, 2]  # both look at the one record
     run = Run.open(folder / "runs" / "shown")
