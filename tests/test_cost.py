@@ -109,7 +109,7 @@ def plain_look(batches: int) -> int:
 
 
 def test_a_batch_that_is_looked_at_makes_few_python_calls() -> None:
-    """The bare loop has its batches ready; ours are copied out of the data, and the loss or output is kept."""
+    """The bare loop has its batches ready; ours are copies, and the loss or output is kept."""
     bare = (plain_look(60) - plain_look(10)) / 50
 
     def per_batch(what: str, **options: Any) -> float:
