@@ -80,7 +80,7 @@ class Logging(treadle.Callback):
 
 NUMBERS = torch.arange(20.0)
 VALUES = {
-    "number": lambda: [float(number) for number in range(20)],
+    "number": lambda: [float(n) for n in range(20)],
     "tensor": lambda: NUMBERS.clone().unbind(),
 }
 
@@ -143,7 +143,7 @@ def looking(pairs: int) -> Iterator[tuple[str, str]]:
     trainer = treadle.Trainer(run_dir=None, progress=False, device="cpu")
     model = task.model.eval()
 
-    def bare_evaluation(count: int, size: int) -> dict[str, float]:
+    def bare_evaluation(size: int, count: int) -> dict[str, float]:
         total, right = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
         with torch.inference_mode():
             for inputs, targets in zip(X[:count].split(size), Y[:count].split(size), strict=True):
@@ -152,11 +152,11 @@ def looking(pairs: int) -> Iterator[tuple[str, str]]:
                 right += (output.argmax(1) == targets).count_nonzero()
         return {"test/loss": total.item() / count, "test/accuracy": right.item() / count}
 
-    def bare_prediction(count: int, size: int) -> torch.Tensor:
+    def bare_prediction(size: int, count: int) -> torch.Tensor:
         with torch.inference_mode():
             return torch.cat([model(inputs) for inputs in X[:count].split(size)])
 
-    def stored_prediction(count: int, size: int) -> torch.Tensor:
+    def stored_prediction(size: int, count: int) -> torch.Tensor:
         outputs = torch.empty(count, CLASSES)
         with torch.inference_mode():
             for start in range(0, count, size):
@@ -165,28 +165,28 @@ def looking(pairs: int) -> Iterator[tuple[str, str]]:
 
     many, few = len(X), len(X) // 8
     for size in (256, 32):
-        loaders = {(count, size): treadle.Loader((X[:count], Y[:count]), size) for count in (many, few)}
-        expected, found = bare_evaluation(many, size), trainer.evaluate(task, loaders[many, size])
+        loaders = {count: treadle.Loader((X[:count], Y[:count]), size) for count in (many, few)}
+        expected, found = bare_evaluation(size, many), trainer.evaluate(task, loaders[many])
         assert all(abs(found[name] - value) < 1e-12 for name, value in expected.items())
-        assert torch.equal(trainer.predict(task, loaders[many, size]), bare_prediction(many, size))
-        assert torch.equal(stored_prediction(many, size), bare_prediction(many, size))
+        assert torch.equal(trainer.predict(task, loaders[many]), bare_prediction(size, many))
+        assert torch.equal(stored_prediction(size, many), bare_prediction(size, many))
         for what, ours, bare in (
             ("evaluate, over a bare loop", trainer.evaluate, bare_evaluation),
             ("predict, over a bare loop that joins a list", trainer.predict, bare_prediction),
             ("predict, over a bare loop that stores rows", trainer.predict, stored_prediction),
-            ("the bare evaluation, over itself", None, bare_evaluation),
         ):
-            one = functools.partial(_look, ours, task, loaders, size) if ours else _sized(bare, size)
-            cost = per_batch(one, _sized(bare, size), many, few, pairs)
-            yield f"{what}, batches of {size}", cost
+            one = functools.partial(_look, ours, task, loaders)
+            yield (
+                f"{what}, batches of {size}",
+                per_batch(one, functools.partial(bare, size), many, few, pairs),
+            )
+        bare = functools.partial(bare_evaluation, size)
+        same = functools.partial(bare_evaluation, size)
+        yield f"the bare evaluation, over itself, batches of {size}", per_batch(same, bare, many, few, pairs)
 
 
-def _look(ours: Callable[..., object], task: Any, loaders: dict[Any, Any], size: int, count: int) -> None:
-    ours(task, loaders[count, size])
-
-
-def _sized(bare: Callable[[int, int], object], size: int) -> Callable[[int], object]:
-    return lambda count: bare(count, size)
+def _look(ours: Callable[..., object], task: Any, loaders: dict[int, Any], count: int) -> None:
+    ours(task, loaders[count])
 
 
 def per_batch(

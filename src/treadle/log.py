@@ -64,7 +64,8 @@ class MetricLog:
 
     def add_copy(self, name: str, step: int, value: Tensor, items: Tensor | float) -> None:
         """Log a tensor that may be changed in place later; see the class."""
-        if name not in self._copied and not value.is_inference():  # those have no version
+        plain = type(value) is Tensor and not value.is_inference()  # others have no storage, or no version
+        if plain and name not in self._copied:
             watched = self._watched.get(name)
             if watched is None:
                 self._watched[name] = value, value._version

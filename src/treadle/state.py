@@ -130,7 +130,7 @@ class State:
 
         Args:
             name: gets the mode in front ("loss" becomes "train/loss") unless it has a slash.
-            value: a number, or a tensor of one element.
+            value: a number, or a tensor of one element; what becomes of it afterwards changes nothing.
             items: what it weighs in the step's and the epoch's mean; default the items of this micro-batch.
         """
         values = self.values
@@ -143,7 +143,7 @@ class State:
             return
         if value.requires_grad:
             value = value.detach()
-        if name in values.trusted:
+        if name in values.trusted and not value.is_inference():
             values.columns[name].append((self.current_step, value, items, value._version))
         else:
             values.add_copy(name, self.current_step, value, items)

@@ -114,6 +114,10 @@ def gather_columns(tree: Any, indices: Indices) -> Any:
 
 def run_columns(tree: Any, start: int, stop: int) -> Any:
     """The rows from `start` to `stop` of every column, the same as `gather_columns` gives."""
+    if type(tree) is tuple:  # the common case, without a call for each column but its own
+        return tuple(
+            [c.run(start, stop) if isinstance(c, Column) else run_columns(c, start, stop) for c in tree]
+        )
     return _each(tree, methodcaller("run", start, stop))
 
 
