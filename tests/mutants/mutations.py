@@ -304,8 +304,9 @@ MUTATIONS = (
     Mutation(
         "an epoch's loss is a mean of means",
         "log.py",
-        "            weighted = value * weight if weight else 0.0\n",
-        "            weight = 1.0 if weight else 0.0\n            weighted = value * weight\n",
+        "            if len(set(steps)) < len(steps):\n",
+        "            weights = [1.0 if weight else 0.0 for weight in weights]\n"
+        "            if len(set(steps)) < len(steps):\n",
         (ACCUMULATION,),
     ),
     Mutation(
