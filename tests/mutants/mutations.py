@@ -197,10 +197,10 @@ MUTATIONS = (
     Mutation(
         "retention before the commit",
         "checkpoint/writer.py",
-        "        path = write(self.folder, step, contents, score)\n",
+        "        path = self._write_files(step, contents, score)\n",
         "        if self.keep_last is not None:\n"
         "            discard(self.folder, self._superseded(step, self.keep_last))\n"
-        "        path = write(self.folder, step, contents, score)\n",
+        "        path = self._write_files(step, contents, score)\n",
         ("tests/checkpoint/test_writer.py", KILL),
     ),
     Mutation(
