@@ -19,7 +19,7 @@ from treadle.engine import Engine
 from treadle.events import Callback, Every, Hook, Hooks
 from treadle.fitting import Fitting
 from treadle.log import counters
-from treadle.parallel import failing, state_of
+from treadle.parallel import looking_together, state_of
 from treadle.recording import begin_aside, begin_record, check_same_origin, find_origin
 from treadle.runs import Run
 from treadle.settings import Settings
@@ -117,7 +117,7 @@ def looking(
     own = [*more, *shown]
     run = Run.create(None, name=name, config={}, environment={})
     state = state_of(engine, task=task, hooks=Hooks([*settings.callbacks, *own]), run=run)
-    with failing(state), ExitStack() as cleanup:
+    with looking_together(state), ExitStack() as cleanup:
         cleanup.callback(batches.close)
         for callback in own:  # for the others it is the end of a fit, and one may be going on
             cleanup.callback(callback.on_cleanup, state)
