@@ -95,7 +95,7 @@ def prepare(
     if settings.deterministic:
         stack.enter_context(_deterministic())
     task.train()
-    rng.seed_all(seed, engine.strategy.rank)  # ranks draw different masks
+    rng.seed_all(seed, engine.strategy.data_rank)  # shares of a batch draw different masks
     if origin.contents is not None:
         restore(state, origin.contents)
     begin = begin_record if state.is_main else begin_aside
@@ -142,7 +142,8 @@ def _open_to_look(settings: Settings, data: Any, name: str, seed: int) -> Batche
 
 def _open(settings: Settings, source: Source, seed: int) -> Batches:
     strategy = settings.strategy
-    return source.open(seed, strategy.rank, strategy.world_size, pin_memory=settings.device.type == "cuda")
+    pin_memory = settings.device.type == "cuda"
+    return source.open(seed, strategy.data_rank, strategy.data_size, pin_memory=pin_memory)
 
 
 def _set_up(engine: Engine, state: State) -> None:
