@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -91,6 +91,10 @@ class Strategy:
     def model_state(self, task: nn.Module) -> dict[str, Any]:
         """The task's state under its plain names, free of wrappers' prefixes."""
         return task.state_dict()
+
+    def weights(self, task: nn.Module) -> Mapping[str, Any]:
+        """What `model_state` has, each whole only while it is looked at; all processes look in one order."""
+        return self.model_state(task)
 
     def tensor_to_save(self, value: Tensor) -> Any:
         """What a checkpoint holds of a tensor that lies as a parameter or buffer does."""

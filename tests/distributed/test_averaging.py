@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.distributed import averaging
-from tests.distributed.launching import FULL, MARKS, torchrun
+from tests.distributed.launching import MARKS, ONLY_FULL, torchrun
 from tests.distributed.scenes import vector
 from tests.distributed.tensors import Network
 from tests.distributed.test_launched import distance
@@ -17,7 +17,7 @@ from tests.distributed.test_launched import distance
 import treadle
 from treadle.checkpoint import rewind
 
-pytestmark = [*MARKS, pytest.mark.skipif(not FULL, reason="`make distributed` runs it")]
+pytestmark = [*MARKS, ONLY_FULL]
 AGREEMENT = 1e-5
 KINDS = list(averaging.AVERAGES)
 NAMES = list(averaging.strategies())

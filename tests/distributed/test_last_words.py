@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.distributed import sharding
-from tests.distributed.launching import FULL, MARKS
+from tests.distributed.launching import MARKS, ONLY_FULL
 
 import treadle
 
@@ -21,7 +21,7 @@ class Killed(treadle.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.skipif(not FULL, reason="`make distributed` runs it")
+@ONLY_FULL
 def test_launch_says_where_a_process_was_killed(tmp_path: Path) -> None:
     trainer = treadle.Trainer(max_epochs=2, run_dir=tmp_path / "run", progress=False, callbacks=[Killed()])
     with pytest.raises(Exception, match="SIGKILL") as caught:

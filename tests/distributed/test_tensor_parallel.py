@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.distributed import tensors
-from tests.distributed.launching import FULL, MARKS, torchrun
+from tests.distributed.launching import FULL, MARKS, ONLY_FULL, torchrun
 from tests.distributed.test_launched import distance
 from torch.distributed.tensor.parallel import ColwiseParallel
 
@@ -77,7 +77,7 @@ def test_it_goes_on_from_one_process(one: dict[str, Any], ranks: list[dict[str, 
             assert distance(one[name], rank["taken over"][name]) < AGREEMENT, name
 
 
-@pytest.mark.skipif(not FULL, reason="`make distributed` runs it")
+@ONLY_FULL
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -121,6 +121,10 @@ class FSDP2(AllReduce):
         """The whole model, on the CPU of every process; all processes take part."""
         return {name: _whole(value) for name, value in task.state_dict().items()}
 
+    def weights(self, task: nn.Module) -> Mapping[str, Any]:
+        """The whole model, a tensor at a time."""
+        return Gathered(task.state_dict())
+
     def model_to_save(self, task: nn.Module) -> dict[str, Any]:
         """The rows of this process."""
         if not self.shards_checkpoints:
@@ -158,6 +162,22 @@ class FSDP2(AllReduce):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         cut = {n: {k: _cut(v, parameters[n]) for k, v in one.items()} for n, one in state["state"].items()}
         optimizer.load_state_dict({**state, "state": cut})
+
+
+class Gathered(Mapping[str, Any]):
+    """Whole tensors by name, on the CPU, each gathered when all processes ask for it."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self._state = state
+
+    def __getitem__(self, name: str) -> Any:
+        return _whole(self._state[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._state)
+
+    def __len__(self) -> int:
+        return len(self._state)
 
 
 def _whole(value: Any) -> Any:

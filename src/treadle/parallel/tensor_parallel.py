@@ -100,6 +100,10 @@ class TensorParallel(FSDP2):
         with _quietly():
             return super().model_state(task)
 
+    def weights(self, task: nn.Module) -> Mapping[str, Any]:
+        """The whole model."""
+        return self.model_state(task)
+
     def optimizer_state(self, task: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         """The whole optimizer in its plain form; all processes take part."""
         with _quietly():
