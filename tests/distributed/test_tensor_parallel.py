@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.distributed import tensors
-from tests.distributed.launching import FULL, MARKS, ONLY_FULL, torchrun
+from tests.distributed.launching import FULL, MARKS, ONLY_FULL, bounded, torchrun
 from tests.distributed.test_launched import distance
 from torch.distributed.tensor.parallel import ColwiseParallel
 
 import treadle
 from treadle.checkpoint import list_checkpoints, read
+from treadle.cli.main import main
 
 pytestmark = MARKS
 PROGRAM = Path(__file__).with_name("tensors.py")
@@ -94,6 +96,60 @@ def test_a_wrong_plan_is_said_before_anything_is_trained(tmp_path: Path, wrong: 
     assert code == 1
     assert message.replace("\\", "") in output
     assert not list(tmp_path.iterdir())
+
+
+CONFIG = """
+seed: 1
+task:
+  class_path: treadle.SupervisedTask
+  init_args:
+    model:
+      class_path: torch.nn.Sequential
+      args:
+        - {class_path: torch.nn.Linear, init_args: {in_features: 64, out_features: 32}}
+        - {class_path: torch.nn.ReLU}
+        - {class_path: torch.nn.Linear, init_args: {in_features: 32, out_features: 10}}
+    loss: torch.nn.functional.cross_entropy
+    lr: 1e-2
+data:
+  train:
+    class_path: treadle.Loader
+    init_args: {dataset: {class_path: treadle.data.Digits}, batch_size: 128, shuffle: true}
+trainer:
+  max_epochs: 2
+  run_dir: runs/two
+  progress: false
+  strategy:
+    class_path: treadle.TensorParallel
+    init_args:
+      size: 2
+      plan:
+        model.0: {class_path: torch.distributed.tensor.parallel.ColwiseParallel}
+        model.2: {class_path: torch.distributed.tensor.parallel.RowwiseParallel}
+"""
+
+
+@ONLY_FULL
+def test_from_a_configuration_and_on_with_another_strategy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("two.yaml").write_text(CONFIG)
+    command = [sys.executable, "-m", "treadle.cli", "fit", "two.yaml", "--devices", "2"]
+    code, output, _ = bounded(command)
+    assert code == 0, output
+    alone = ["--set", "trainer.strategy=single"]
+    assert main(["fit", "two.yaml", "--run-dir", "runs/one", *alone]) == 0
+    for longer in ([], ["--set", "trainer.max_epochs=3"]):
+        if longer:
+            for run in ("one", "two"):
+                assert main(["resume", f"runs/{run}", *longer, *alone]) == 0
+        capsys.readouterr()
+        losses = []
+        for run in ("one", "two"):
+            assert main(["evaluate", f"runs/{run}", "--data", "train", "--json"]) == 0
+            losses.append(json.loads(capsys.readouterr().out)["results"]["train/loss"])
+        assert losses[0] == pytest.approx(losses[1], abs=AGREEMENT)
 
 
 @pytest.mark.parametrize(
