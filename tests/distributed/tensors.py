@@ -110,12 +110,20 @@ def main(folder: str, wrong: str = "") -> None:
         train(treadle.TensorParallel({"model.layers.*": ColwiseParallel()}, 2), f"{folder}/{wrong}")
     if wrong == "shape":
         train(treadle.TensorParallel({"model.enter": ColwiseParallel()}, 2), f"{folder}/{wrong}")
+    if wrong == "copies":
+        train(treadle.FSDP2(shard_size=3), f"{folder}/{wrong}")
     if wrong == "size":
         train(treadle.TensorParallel(plan(), 3), f"{folder}/{wrong}")
     results = {"plain": result(*train(treadle.TensorParallel(plan(), 2)))}
     if FULL:
         results["blocks"] = result(*train(treadle.TensorParallel(plan(), 2, wrap=[Block], recompute=True)))
     train(treadle.TensorParallel(plan(), 2), f"{folder}/cut-{WORLD}", STOP)
+    if WORLD == 4:
+        hybrid = treadle.FSDP2(shard_size=2, wrap=[Block])
+        results["hybrid"] = result(*train(hybrid))
+        kept = treadle.Checkpoints(every=treadle.Every(steps=3), keep_last=None)
+        train(treadle.FSDP2(shard_size=2), f"{folder}/hybrid", STOP, trial=True, checkpoint=kept)
+        results["hybrid gone on"] = result(*train(treadle.FSDP2(shard_size=2), f"{folder}/hybrid"))
     if WORLD == 2:  # what one process has left, two go on with
         results["taken over"] = result(*train(treadle.TensorParallel(plan(), 2), f"{folder}/one"))
     Path(folder, f"tensors-{WORLD}-{RANK}.json").write_text(json.dumps(results))

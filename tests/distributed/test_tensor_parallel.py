@@ -15,7 +15,7 @@ from tests.distributed.test_launched import distance
 from torch.distributed.tensor.parallel import ColwiseParallel
 
 import treadle
-from treadle.checkpoint import list_checkpoints, read
+from treadle.checkpoint import list_checkpoints, read, rewind
 from treadle.cli.main import main
 
 pytestmark = MARKS
@@ -80,6 +80,23 @@ def test_it_goes_on_from_one_process(one: dict[str, Any], ranks: list[dict[str, 
 
 
 @ONLY_FULL
+@pytest.mark.parametrize("ranks", [4], indirect=True)
+def test_two_groups_of_two_have_a_copy_of_the_model_each(
+    one: dict[str, Any], ranks: list[dict[str, Any]], folder: Path
+) -> None:
+    """Hybrid sharding; one of the groups writes the shards, from which one process goes on too."""
+    for rank in ranks:
+        assert rank["hybrid"]["elements"] == one["elements"] // 2
+        for variant in ("hybrid", "hybrid gone on"):
+            for name in ("weights", "history", "losses", "predicted"):
+                assert distance(one[name], rank[variant][name]) < AGREEMENT, name
+    run = shutil.copytree(folder / "hybrid", folder / "hybrid-alone")
+    rewind(run / "checkpoints", tensors.STOP)
+    found = tensors.result(*tensors.train("single", str(run)))
+    assert distance(one["weights"], found["weights"]) < AGREEMENT
+
+
+@ONLY_FULL
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -88,6 +105,7 @@ def test_it_goes_on_from_one_process(one: dict[str, Any], ranks: list[dict[str, 
             r"plan names 'model.layers.\*', and Tokens has no such module; it has 'model', 'model.enter'",
         ),
         ("shape", "model.enter.weight has the shape (7, 6), and its dimension of 7 cannot be cut into 2"),
+        ("copies", "shard_size is 3, which does not divide the number of processes, 2"),
         ("size", "size is 3, which does not divide the 2 processes"),
     ],
 )
@@ -159,6 +177,7 @@ def test_from_a_configuration_and_on_with_another_strategy(
         ({"model": "columns"}, 2, {}, TypeError, r"plan\['model'\] is 'columns'"),
         ({"model": ColwiseParallel()}, 1, {}, ValueError, "size is 1"),
         ({"model": ColwiseParallel()}, 2, {"sharded_checkpoints": True}, ValueError, "checkpoints are whole"),
+        ({"model": ColwiseParallel()}, 2, {"shard_size": 2}, ValueError, "shard_size is given"),
     ],
 )
 def test_arguments_are_checked(

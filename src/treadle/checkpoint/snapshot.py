@@ -33,7 +33,7 @@ def _copy(value: Any, path: str, depth: int, copies: dict[tuple[Any, ...], tuple
     if isinstance(value, Tensor):
         return _copy_tensor(check_tensor(value, path), copies)
     if isinstance(value, Shard):
-        return Shard(_copy_tensor(check_tensor(value.rows, path), copies))
+        return Shard(_copy_tensor(check_tensor(value.rows, path), copies), value.is_saved)
     if isinstance(value, dict):
         return {key: _copy(item, f"{path}.{key}", depth + 1, copies) for key, item in value.items()}
     if type(value) in (list, tuple, torch.Size):

@@ -41,11 +41,14 @@ class FSDP2(AllReduce):
         cpu_offload: keep the shards in the host's memory, and step there.
         recompute: let the activations within the classes in `wrap` go after the forward pass and compute
             them again in the backward pass.
+        shard_size: how many processes share one copy of the model, the accelerators of a machine, say; the
+            groups have a copy each, and only gradients go between them (hybrid sharding). None: all do.
         sharded_checkpoints: every process writes its own shard into checkpoints, all at once; else rank 0
             gathers and writes whole tensors. Any number of processes loads either.
 
     Raises:
-        ValueError: when a fit starts: the task has parameters of its own, outside its children.
+        ValueError: an argument is out of range; when a fit starts: the task has parameters of its own,
+            outside its children, or `shard_size` does not divide the number of processes.
     """
 
     averages = True
@@ -60,9 +63,13 @@ class FSDP2(AllReduce):
         reshard_after_forward: bool = True,
         cpu_offload: bool = False,
         recompute: bool = False,
+        shard_size: int | None = None,
         sharded_checkpoints: bool = True,
     ) -> None:
         super().__init__(device, timeout)
+        if shard_size is not None and not (type(shard_size) is int and shard_size >= 1):
+            raise ValueError(f"FSDP2: shard_size is {shard_size!r}; it must be a whole number from 1 on")
+        self.shard_size = shard_size
         self.wrap = tuple(wrap)
         self.precision = precision or MixedPrecisionPolicy()
         self.reshard_after_forward = reshard_after_forward
@@ -105,7 +112,15 @@ class FSDP2(AllReduce):
 
     def cut(self, task: nn.Module) -> DeviceMesh:
         """Make the task ready to be sharded, over the mesh of processes that this returns."""
-        return init_device_mesh(self.device.type, (self.world_size,))
+        if self.shard_size is None:
+            return init_device_mesh(self.device.type, (self.world_size,))
+        if self.world_size % self.shard_size:
+            raise ValueError(
+                f"FSDP2: shard_size is {self.shard_size}, which does not divide the number of processes, "
+                f"{self.world_size}"
+            )
+        shape = (self.world_size // self.shard_size, self.shard_size)
+        return init_device_mesh(self.device.type, shape, mesh_dim_names=("replicate", "shard"))
 
     def sync_gradients(self, last: bool) -> None:
         """Reduce gradients after the last micro-batch only."""
@@ -185,7 +200,10 @@ def _whole(value: Any) -> Any:
 
 
 def _shard(value: Any) -> Any:
-    return Shard(value.to_local()) if isinstance(value, DTensor) else value
+    if not isinstance(value, DTensor):
+        return value
+    mesh = value.device_mesh  # of groups that have the same shards, the first saves them
+    return Shard(value.to_local(), mesh.ndim == 1 or mesh.get_local_rank(0) == 0)
 
 
 def _shards(values: dict[str, Any]) -> dict[str, Any]:

@@ -53,10 +53,10 @@ class TensorParallel(FSDP2):
         timeout: float = 1800.0,
         **options: Any,
     ) -> None:
-        if "sharded_checkpoints" in options:
+        for name in {"sharded_checkpoints", "shard_size"} & options.keys():
             raise ValueError(
-                "TensorParallel: sharded_checkpoints is given; its checkpoints are whole, since a shard "
-                "holds rows and tensor parallel layers may be cut by columns"
+                f"TensorParallel: {name} is given; all groups share one copy of the model, and checkpoints "
+                "are whole, since a shard holds rows and tensor parallel layers may be cut by columns"
             )
         super().__init__(device, timeout, sharded_checkpoints=False, **options)
         if isinstance(size, bool) or not isinstance(size, int) or size < 2:
