@@ -63,7 +63,7 @@ def test_at_every_hook(tmp_path: Path, strategy: str, kind: str, hook: str, rank
     step, batch, epoch = WHERE[hook]
     place = rf"on rank {rank} in step {step}, batch {batch} of epoch {epoch}"
     assert re.search(rf"{how[kind]} {place}\s+=+\s*$", output), output[-4000:]
-    if kind == "error" and rank == 0 and "predict" not in hook:
+    if kind == "error" and rank == 0 and "predict" not in hook and hook != "on_record_closed":
         assert Run.open(tmp_path / "run").status == "failed"
 
 
