@@ -31,8 +31,8 @@ demo: $(READY) ## Train a classifier on scikit-learn's digits, in well under a m
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-extras: $(READY) ## Install every optional library, so that no test skips itself (1.5 GB)
-	$(PIP) -c constraints.txt -e '.[plots,sklearn,export,huggingface,evaluate,tensorboard,wandb,trackio]' \
+extras: $(READY) ## Install every optional library, so that no test skips itself (2 GB)
+	$(PIP) -c constraints.txt -e '.[plots,sklearn,export,huggingface,evaluate,tensorboard,wandb,trackio,ray]' \
 		mlflow-skinny sqlalchemy alembic sqlparse pandas polars ipykernel nbclient
 
 lint: $(READY) ## Check style, types and the direction of imports

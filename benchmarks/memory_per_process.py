@@ -1,12 +1,16 @@
 """Memory of a process by strategy and number of processes, beside the formula of docs/scale.md.
 
 torchrun --nproc-per-node 2 benchmarks/memory_per_process.py fsdp2
+MALLOC_MMAP_THRESHOLD_=65536 torchrun --nproc-per-node 2 benchmarks/memory_per_process.py fsdp2
+
+With the variable, memory that was let go goes back to the system at once: what is resident is what is held.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +20,28 @@ from torch.distributed.tensor import DTensor
 
 import treadle
 
-WIDTH, LAYERS = 1024, 16
+WIDTH, LAYERS, STEPS = 1024, 16, 11
 
 
 class Counted(treadle.Callback):
-    """Bytes of parameters, gradients and states that this process has when the optimizer has stepped."""
+    """Bytes of parameters, gradients and states that this process has when the optimizer has stepped.
 
-    held = 0
+    Attributes:
+        held: of the tensors, by the formula's reckoning.
+        resident: of the process, then.
+    """
+
+    held = resident = 0
+    began = ended = 0.0
+
+    def on_step_end(self, state: treadle.State) -> None:
+        self.began, self.ended = self.began or time.perf_counter(), time.perf_counter()
 
     def on_after_optimizer_step(self, state: treadle.State) -> None:
         parameters = list(state.task.parameters())
         states = [v for o in state.optimizers.values() for s in o.state.values() for v in s.values()]
         self.held = sum(map(own_bytes, [*parameters, *(p.grad for p in parameters), *states]))
+        self.resident = resident()
 
 
 def own_bytes(value: Any) -> int:
@@ -45,7 +59,7 @@ def main(strategy: str) -> None:
     made: Any = treadle.FSDP2(wrap=[nn.Linear]) if strategy == "fsdp2" else strategy
     counted = Counted()
     trainer = treadle.Trainer(
-        max_steps=3, run_dir=None, progress=False, seed=0, strategy=made, callbacks=[counted]
+        max_steps=STEPS, run_dir=None, progress=False, seed=0, strategy=made, callbacks=[counted]
     )
     trainer.strategy.join()
     warm = treadle.SupervisedTask(nn.Linear(8, 8), nn.functional.mse_loss, torch.optim.AdamW, lr=1e-3)
@@ -60,7 +74,8 @@ def main(strategy: str) -> None:
     if trainer.strategy.is_main:
         print(
             f"{strategy} on {ranks}: parameters {size / 1e6:.1f} MB, formula {formula / 1e6:.1f}, "
-            f"held {counted.held / 1e6:.1f}, resident {(resident() - before) / 1e6:.1f}"
+            f"held {counted.held / 1e6:.1f}, resident {(counted.resident - before) / 1e6:.1f}, "
+            f"a step {(counted.ended - counted.began) / (STEPS - 1) * 1e3:.0f} ms"
         )
 
 

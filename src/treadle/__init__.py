@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from treadle.closure_task import ClosureTask, SupervisedClosureTask
     from treadle.collecting import Results
     from treadle.data import Batches, Loader, Source
-    from treadle.engine import Engine, gradient_norm
+    from treadle.engine import Engine
     from treadle.events import (
         Callback,
         CancelBatch,
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from treadle.interop.sklearn import TreadleRegressor as TreadleRegressor
     from treadle.launching import launch
     from treadle.loading import load_model
+    from treadle.norms import gradient_norm
     from treadle.parallel.all_reduce import AllReduce
     from treadle.parallel.ddp import DDP
     from treadle.parallel.fsdp2 import FSDP2
+    from treadle.parallel.tensor_parallel import TensorParallel
     from treadle.precision import Precision
     from treadle.quick import fit
     from treadle.replaying import replay
@@ -59,7 +61,7 @@ _HOMES = {
     "closure_task": ("ClosureTask", "SupervisedClosureTask"),
     "collecting": ("Results",),
     "data": ("Batches", "Loader", "Source"),
-    "engine": ("Engine", "gradient_norm"),
+    "engine": ("Engine",),
     "events": ("Callback", "CancelBatch", "CancelEpoch", "CancelFit", "CancelStep", "Every", "Hooks"),
     "finders": ("find_batch_size", "find_learning_rate"),
     "interop": (),
@@ -70,9 +72,11 @@ _HOMES = {
     "loading": ("load_model",),
     "loggers": (),
     "metrics": (),
+    "norms": ("gradient_norm",),
     "parallel.all_reduce": ("AllReduce",),
     "parallel.ddp": ("DDP",),
     "parallel.fsdp2": ("FSDP2",),
+    "parallel.tensor_parallel": ("TensorParallel",),
     "precision": ("Precision",),
     "launching": ("launch",),
     "quick": ("fit",),
@@ -126,6 +130,7 @@ __all__ = [
     "SupervisedClosureTask",
     "SupervisedTask",
     "Task",
+    "TensorParallel",
     "Trainer",
     "__version__",
     "callbacks",

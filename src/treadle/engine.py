@@ -13,6 +13,7 @@ from treadle.data import Batches, mover, split
 from treadle.direct_backward import direct_backward
 from treadle.log import MetricLog, read_counters
 from treadle.metrics import Metric
+from treadle.norms import clip_norm
 from treadle.precision import Precision
 from treadle.schedules import BoundSchedule
 from treadle.strategy import Items, Strategy
@@ -177,6 +178,10 @@ class Engine:
         """Every process's tree of plain values and tensors, by rank."""
         return [tree]
 
+    def gather_shares(self, tree: Any) -> list[Any]:
+        """The trees of those processes that share each batch out, by `data_rank`."""
+        return [tree]
+
     def to_train(self, batches: Batches) -> Batches:
         """Opened training data as the loops read them."""
         return batches
@@ -227,14 +232,8 @@ class GradientClip(Clip):
         if self._value is not None:
             nn.utils.clip_grad_value_(stepped, self._value)
         if self._norm is not None:
-            nn.utils.clip_grad_norm_(stepped, self._norm)
+            clip_norm(stepped, self._norm)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def gradient_norm(module: nn.Module) -> Tensor:
-    """The 2-norm of all gradients of a module together, a scalar on their device; 0 where there are none."""
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    return nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())

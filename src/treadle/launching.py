@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.multiprocessing.spawn import start_processes
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from treadle.checkpoint import read, write
+from treadle.parallel.last_words import VARIABLE
 from treadle.runs import Run
 from treadle.task import Task
 from treadle.trainer import Trainer
@@ -44,7 +46,8 @@ def launch(
 
     Raises:
         ValueError: there are no processes, or the trainer keeps its record in memory only.
-        torch.multiprocessing.ProcessException: a process failed; its text says which and why.
+        torch.multiprocessing.ProcessException: a process failed; its text says which and why, and a note
+            where a process was that was killed.
     """
     if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
         raise ValueError(f"launch: processes is {processes!r}; it must be a whole number from 1 on")
@@ -54,7 +57,13 @@ def launch(
         threads = max(1, torch.get_num_threads() // processes)
         make = partial(type(trainer), **trainer.arguments())  # each process chooses its own strategy
         given = (processes, _free_port(), threads, make, task, train, val, options, folder)
-        start_processes(_fit, given, processes, start_method="spawn")  # type: ignore[no-untyped-call]
+        try:
+            start_processes(_fit, given, processes, start_method="spawn")  # type: ignore[no-untyped-call]
+        except ProcessExitedException as error:
+            words = _words_file(folder, error.error_index)
+            if words.is_file():
+                error.add_note(json.loads(words.read_text())["message"]["message"])
+            raise
         contents = read(next(Path(folder).glob("step-*")))
     task.to("cpu")
     task.load_state_dict({**contents["model"], **contents["extra"]})
@@ -76,6 +85,7 @@ def _fit(
     torch.set_num_threads(threads)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ[VARIABLE] = str(_words_file(folder, rank))
     trainer = make()
     run = trainer.fit(task, train, val, **options)
     state = trainer.strategy.model_state(task)
@@ -83,6 +93,10 @@ def _fit(
         model = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
         extra = {name: value for name, value in state.items() if name not in model}
         write(folder, run.step, {"model": model, "extra": extra, "run": str(Path(run.path or "").absolute())})
+
+
+def _words_file(folder: str, rank: int) -> Path:
+    return Path(folder, f"died-{rank}.json")
 
 
 def _free_port() -> int:

@@ -19,7 +19,7 @@ from treadle.engine import Engine
 from treadle.events import Callback, Every, Hook, Hooks
 from treadle.fitting import Fitting
 from treadle.log import counters
-from treadle.parallel import failing, state_of
+from treadle.parallel import looking_together, state_of
 from treadle.recording import begin_aside, begin_record, check_same_origin, find_origin
 from treadle.runs import Run
 from treadle.settings import Settings
@@ -95,7 +95,7 @@ def prepare(
     if settings.deterministic:
         stack.enter_context(_deterministic())
     task.train()
-    rng.seed_all(seed, engine.strategy.rank)  # ranks draw different masks
+    rng.seed_all(seed, engine.strategy.data_rank)  # shares of a batch draw different masks
     if origin.contents is not None:
         restore(state, origin.contents)
     begin = begin_record if state.is_main else begin_aside
@@ -117,7 +117,7 @@ def looking(
     own = [*more, *shown]
     run = Run.create(None, name=name, config={}, environment={})
     state = state_of(engine, task=task, hooks=Hooks([*settings.callbacks, *own]), run=run)
-    with failing(state), ExitStack() as cleanup:
+    with looking_together(state), ExitStack() as cleanup:
         cleanup.callback(batches.close)
         for callback in own:  # for the others it is the end of a fit, and one may be going on
             cleanup.callback(callback.on_cleanup, state)
@@ -142,7 +142,8 @@ def _open_to_look(settings: Settings, data: Any, name: str, seed: int) -> Batche
 
 def _open(settings: Settings, source: Source, seed: int) -> Batches:
     strategy = settings.strategy
-    return source.open(seed, strategy.rank, strategy.world_size, pin_memory=settings.device.type == "cuda")
+    pin_memory = settings.device.type == "cuda"
+    return source.open(seed, strategy.data_rank, strategy.data_size, pin_memory=pin_memory)
 
 
 def _set_up(engine: Engine, state: State) -> None:

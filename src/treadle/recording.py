@@ -159,7 +159,7 @@ def recorded(state: State) -> Iterator[None]:
             run.append_steps(state.values.salvage())
         raise
     finally:
-        sha = weights_sha256(state.engine.strategy.model_state(state.task)) if status != "failed" else None
+        sha = weights_sha256(state.engine.strategy.weights(state.task)) if status != "failed" else None
         run.event(status, state.progress.step, reason=reason, seconds=time.time() - began)
         run.flush()
         run.update(

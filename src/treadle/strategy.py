@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,11 @@ class Strategy:
 
     rank: int = 0
     world_size: int = 1
+
+    data_rank: int = 0
+    """Which share of every batch this process has, among `data_size`; tensor parallel ones have the same."""
+
+    data_size: int = 1
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -86,6 +91,19 @@ class Strategy:
     def model_state(self, task: nn.Module) -> dict[str, Any]:
         """The task's state under its plain names, free of wrappers' prefixes."""
         return task.state_dict()
+
+    def weights(self, task: nn.Module) -> Mapping[str, Any]:
+        """What `model_state` has, each whole only while it is looked at; all processes look in one order."""
+        return self.model_state(task)
+
+    def tensor_to_save(self, value: Tensor) -> Any:
+        """What a checkpoint holds of a tensor that lies as a parameter or buffer does."""
+        return value
+
+    def tensor_like(self, value: Any, like: Tensor) -> Tensor:
+        """A tensor out of a checkpoint where `like` lies, a parameter or a buffer."""
+        moved: Tensor = value.to(like.device)
+        return moved
 
     def model_to_save(self, task: nn.Module) -> dict[str, Any]:
         """What a checkpoint holds of the task."""

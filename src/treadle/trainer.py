@@ -142,7 +142,7 @@ class Trainer(Settings):
         data that were changed in place need.
         """
         collector = Collector(task)
-        key = (weights_sha256(self.strategy.model_state(task)), name, *task.metrics)
+        key = (weights_sha256(self.strategy.weights(task)), name, *task.metrics)
         objects = (task, data, *task.metrics.values())
         cached = None if refresh else self._cache.get(objects, key)
         if cached is not None:

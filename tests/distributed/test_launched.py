@@ -191,7 +191,7 @@ def test_another_strategy_or_number_of_ranks_may_go_on(
             "error",
             r"the very first cause\s+treadle: raised on rank 1 in step 8, batch 2 of epoch 1\s+=+",
         ),
-        ("SIGKILL", r"rank +: 1 .*\s+exitcode +: -9 [^=]*=+"),
+        ("SIGKILL", r"exitcode +: -9 [^=]*treadle: died on rank 1 in step 8, batch 2 of epoch 1\s+=+"),
     ],
 )
 def test_what_ends_one_rank_ends_all(tmp_path: Path, scene: str, cause: str) -> None:

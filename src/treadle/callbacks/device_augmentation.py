@@ -64,7 +64,7 @@ class DeviceAugmentation(Callback):
         """Put the changed batch in place."""
         assert self._seed is not None
         strategy = state.engine.strategy
-        seed = mix(_USE, self._seed, strategy.rank, state.current_step, state.engine.position)
+        seed = mix(_USE, self._seed, strategy.data_rank, state.current_step, state.engine.position)
         device: torch.device = strategy.device
         others = [] if device.type == "cpu" else [device]
         with torch.random.fork_rng(devices=others, device_type=device.type if others else "cuda"):

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from treadle.events import Callback, CancelStep
+from treadle.norms import total_norm
 from treadle.precision import ScaledFloat16
 from treadle.state import State
 
@@ -116,7 +117,7 @@ class NonFinitePolicy(Callback):
         signs = [] if self._loss is None else [self._loss.float()]
         if not scaled:
             gradients = [p.grad for p in state.task.parameters() if p.grad is not None]
-            signs += [nn.utils.get_total_norm(gradients)] if gradients else []
+            signs += [total_norm(gradients)] if gradients else []
         # Waits for the device: the optimizer steps next, and what it does cannot be taken back.
         finite = not signs or bool(torch.stack([torch.isfinite(sign) for sign in signs]).all())
         # All ranks skip or none does, or they would wait for each other forever.

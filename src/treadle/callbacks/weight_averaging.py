@@ -14,6 +14,7 @@ from treadle.callbacks.batch_norms import measure_batch_norms
 from treadle.data import Batches, as_source
 from treadle.events import Callback, Every
 from treadle.state import State
+from treadle.strategy import Strategy
 
 
 class WeightAveraging(Callback):
@@ -65,12 +66,12 @@ class WeightAveraging(Callback):
         self.every = every
         self.replace_at_end = replace_at_end
         self.batch_norm_data = batch_norm_data
-        self.count = 0
-        self._first = 0
-        self._epoch = 0
+        self.count = self._first = self._epoch = 0
         self._moved = self._ended = False
         self._run: Any = None
+        self._strategy = Strategy(torch.device("cpu"))
         self._live: dict[str, Tensor] = {}
+        self._averaged, self._copied = list[list[str]](), set[str]()
         self._averages: dict[str, Tensor] = {}
         self._kept: list[Tensor] | None = None
         self._batches: Batches | None = None
@@ -80,7 +81,7 @@ class WeightAveraging(Callback):
         return 1.0 / (count + 1)
 
     def averages(self) -> dict[str, Tensor]:
-        """Copies of the averages by the names of `task.state_dict()`; empty before the first."""
+        """Copies of the averages by the names of `task.state_dict()`, lying as they do; empty at first."""
         return {name: value.clone() for name, value in self._averages.items()}
 
     @contextmanager
@@ -96,12 +97,13 @@ class WeightAveraging(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, and what says when the next one is due."""
-        return {"count": self.count, "epoch": self._epoch, "averages": dict(self._averages)}
+        averages = {name: self._strategy.tensor_to_save(value) for name, value in self._averages.items()}
+        return {"count": self.count, "epoch": self._epoch, "averages": averages}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; it is moved to the device when it is used."""
         self.count, self._epoch = int(state["count"]), int(state["epoch"])
-        self._averages = {name: value.clone() for name, value in state["averages"].items()}
+        self._averages = dict(state["averages"])
         if self._live:
             self._place()
 
@@ -113,7 +115,13 @@ class WeightAveraging(Callback):
         self._moved = self._ended = False
         self._kept = None
         self._run = state.run
+        self._strategy = state.engine.strategy
         self._live = {**dict(state.task.named_parameters()), **dict(state.task.named_buffers())}
+        averaged = [name for name, value in self._live.items() if value.is_floating_point()]
+        alike: dict[Any, list[str]] = {}  # torch averages at once what is sharded alike
+        for name in averaged:
+            alike.setdefault(getattr(self._live[name], "device_mesh", None), []).append(name)
+        self._averaged, self._copied = list(alike.values()), self._live.keys() - set(averaged)
         self._place()
 
     def _first_step(self, state: State) -> int:
@@ -130,9 +138,8 @@ class WeightAveraging(Callback):
         if self._averages and self._averages.keys() != self._live.keys():
             other = sorted(self._averages.keys() ^ self._live.keys())
             raise ValueError(f"{type(self).__name__}: the checkpoint's averages are of another task: {other}")
-        self._averages = {
-            name: average.to(self._live[name].device) for name, average in self._averages.items()
-        }
+        like = self._strategy.tensor_like
+        self._averages = {n: like(average, self._live[n]).clone() for n, average in self._averages.items()}
 
     # -- taking weights in ---------------------------------------------------------------------------------
 
@@ -166,10 +173,10 @@ class WeightAveraging(Callback):
         if not self._averages:
             self._averages = {name: _wide(value).clone() for name, value in self._live.items()}
         else:
-            names = [name for name, value in self._live.items() if value.is_floating_point()]
-            averages = [self._averages[name] for name in names]
-            torch._foreach_lerp_(averages, [_wide(self._live[n]) for n in names], self.share(self.count))
-            for name in self._live.keys() - set(names):
+            for names in self._averaged:
+                averages = [self._averages[name] for name in names]
+                torch._foreach_lerp_(averages, [_wide(self._live[n]) for n in names], self.share(self.count))
+            for name in self._copied:
                 self._averages[name].copy_(self._live[name])
         self.count += 1
 

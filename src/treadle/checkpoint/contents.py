@@ -22,7 +22,7 @@ def capture(state: State) -> dict[str, Any]:
         "metrics": {name: metric.state_dict() for name, metric in state.metrics.items()},
         "rng": rng.capture(),
     }
-    ranks = state.engine.gather(own)  # on one process this is `own` itself
+    ranks = state.engine.gather_shares(own)  # on one process this is `own` itself
     return {
         "model": {name: value for name, value in model.items() if isinstance(value, TENSORS)},
         "model_extra": {name: value for name, value in model.items() if not isinstance(value, TENSORS)},
@@ -91,7 +91,7 @@ def _share(state: State, contents: dict[str, Any]) -> tuple[dict[str, Any], list
     On as many processes as saved, each goes on with its own. On another number, what was counted goes to
     rank 0, and each rank that was not there gets generators that follow from rank 0's.
     """
-    rank, world_size = state.engine.strategy.rank, state.engine.strategy.world_size
+    rank, world_size = state.engine.strategy.data_rank, state.engine.strategy.data_size
     first = {name: contents[name] for name in ("batches", "metrics", "rng")}
     saved = [first, *contents.get("ranks", [])]
     if len(saved) == world_size:

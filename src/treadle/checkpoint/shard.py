@@ -13,6 +13,8 @@ class Shard:
 
     Attributes:
         rows: a plain tensor [rows here, ...].
+        is_saved: whether a checkpoint has them from this process; another one has the same.
     """
 
     rows: Tensor
+    is_saved: bool = True

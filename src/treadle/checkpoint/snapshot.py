@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from treadle.checkpoint.shard import Shard
 from treadle.checkpoint.tree import MAX_DEPTH, check_tensor, encode_scalar, identity
 
 
@@ -31,6 +32,8 @@ def _copy(value: Any, path: str, depth: int, copies: dict[tuple[Any, ...], tuple
         raise ValueError(f"{path[:200]}: nested deeper than {MAX_DEPTH}, or inside itself")
     if isinstance(value, Tensor):
         return _copy_tensor(check_tensor(value, path), copies)
+    if isinstance(value, Shard):
+        return Shard(_copy_tensor(check_tensor(value.rows, path), copies), value.is_saved)
     if isinstance(value, dict):
         return {key: _copy(item, f"{path}.{key}", depth + 1, copies) for key, item in value.items()}
     if type(value) in (list, tuple, torch.Size):

@@ -151,7 +151,8 @@ class _Encoder:
         return marker
 
     def shard(self, value: Shard, path: tuple[Any, ...]) -> dict[str, Any]:
-        plain = check_tensor(value.rows, self.where(path)).contiguous()
+        rows = value.rows if value.is_saved else value.rows[:0]
+        plain = check_tensor(rows, self.where(path)).contiguous()
         known = ("shard", *(identity(plain) or path))
         if known not in self._markers:
             self._alive.append(plain)

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data is None and not names:
         raise UsageError("the run has neither test nor validation data; give --data train")
     name = arguments.data or names[0]
-    trainer = experiment.build_trainer(progress=False, run_dir=None)
+    trainer = experiment.build_trainer(progress=False, run_dir=None, strategy="auto")
     task, data = experiment.build_task(), experiment.build_data(name)
     checkpoint = load(task, found, arguments.checkpoint)
     results = trainer.evaluate(task, data, name)

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{target}: there is no folder {target.parent}")
     found = find_run(arguments.which)
     experiment = experiment_of(found, arguments.allow)
-    trainer = experiment.build_trainer(progress=False, run_dir=None)
+    trainer = experiment.build_trainer(progress=False, run_dir=None, strategy="auto")
     task = experiment.build_task()
     _check_output(task, target)
     checkpoint = load(task, found, arguments.checkpoint)

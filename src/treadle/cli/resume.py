@@ -16,12 +16,13 @@ Go on with a run that was stopped or killed, from its newest valid checkpoint (f
 none yet). It is rebuilt from its record and ends bit for bit as if it had never stopped.
 
 --set changes only how long a run is and how it is carried out:
-  trainer.max_epochs, trainer.max_steps, trainer.device, trainer.microbatch_size, trainer.compile,
-  trainer.progress, trainer.log_every, trainer.checkpoint, data.NAME.init_args.workers and .prefetch
+  trainer.max_epochs, trainer.max_steps, trainer.device, trainer.strategy, trainer.microbatch_size,
+  trainer.compile, trainer.progress, trainer.log_every, trainer.checkpoint,
+  data.NAME.init_args.workers and .prefetch
 """
 
 CHANGEABLE = (
-    r"trainer\.(max_epochs|max_steps|device|microbatch_size|compile|progress|log_every|checkpoint)(\..+)?",
+    r"trainer\.(max_epochs|max_steps|device|strategy|microbatch_size|compile|progress|log_every|checkpoint)(\..+)?",
     r"data\.(train|val|test)\.init_args\.(workers|prefetch)",
 )
 FIELD = "overrides"

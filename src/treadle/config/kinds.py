@@ -6,8 +6,8 @@ import importlib
 from typing import Any
 
 EXPECTED = (
-    "a Task, Source, Dataset, Callback, Metric, Schedule, Every, Precision, module, optimizer, scheduler, "
-    "or function of torch.nn.functional"
+    "a Task, Source, Dataset, Callback, Metric, Schedule, Every, Precision, Strategy, module, optimizer, "
+    "scheduler, parallel style, or function of torch.nn.functional"
 )
 
 _TREADLE = (
@@ -18,6 +18,7 @@ _TREADLE = (
     ("treadle.metrics", "Metric"),
     ("treadle.schedules", "Schedule"),
     ("treadle.precision", "Precision"),
+    ("treadle.strategy", "Strategy"),
     ("torch.nn", "Module"),
     ("torch.utils.data", "Dataset"),
 )
@@ -28,6 +29,7 @@ _TORCH = (
     ("torch.optim.lr_scheduler", ("torch.optim.lr_scheduler", "LRScheduler")),
     ("torch.optim.", ("torch.nn", "Module")),
     ("torch.utils.data.dataset", ("torch.utils.data", "Dataset")),
+    ("torch.distributed.tensor.parallel.", ("torch.distributed.tensor.parallel", "ParallelStyle")),
     ("torch.utils.data.sampler", ("torch.utils.data", "Sampler")),
 )
 # Metrics over text, images and sound fetch models and are left to whoever allows the module.

@@ -5,6 +5,6 @@
 
 from treadle.parallel.choosing import engine_of, state_of, strategy_of
 from treadle.parallel.environment import place_of
-from treadle.parallel.together import failing, together
+from treadle.parallel.together import looking_together, together
 
-__all__ = ["engine_of", "failing", "place_of", "state_of", "strategy_of", "together"]
+__all__ = ["engine_of", "looking_together", "place_of", "state_of", "strategy_of", "together"]

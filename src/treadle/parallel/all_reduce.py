@@ -56,6 +56,7 @@ class AllReduce(Strategy):
         self.timeout = timeout
         self.place = place_of()
         self.rank, self.world_size = self.place.rank, self.place.world_size
+        self.data_rank, self.data_size = self.rank, self.world_size
         self.pulse = Pulse()
         self._buffers: list[Tensor] = []
 
@@ -63,6 +64,11 @@ class AllReduce(Strategy):
     def keeps_gradients(self) -> bool:
         """Where gradients are added, what is kept of them is kept on one rank, so that it is added once."""
         return self.averages or self.is_main
+
+    @property
+    def is_first(self) -> bool:
+        """Whether what this process counts is counted: one does for all that have the same samples."""
+        return self.rank % (self.world_size // self.data_size) == 0
 
     # -- meeting ------------------------------------------------------------------------------------------
 
@@ -74,20 +80,22 @@ class AllReduce(Strategy):
                 torch.cuda.set_device(self.device)
             _initialize(self.place, self.device, self.timeout)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.data_rank, self.data_size = self.rank, self.world_size
         self.pulse = Pulse()
 
     # -- numbers and bytes ----------------------------------------------------------------------------------
 
     def exchange(self, numbers: list[float]) -> list[float]:
-        """Add numbers over all processes, on the host; wishes to stop ride along."""
-        values = torch.tensor([*numbers, *self.pulse.beat(self.is_main)], dtype=torch.float64)
+        """Add numbers over all shares of the batch, on the host; wishes to stop ride along."""
+        own = numbers if self.is_first else [0.0] * len(numbers)
+        values = torch.tensor([*own, *self.pulse.beat(self.is_main)], dtype=torch.float64)
         dist.all_reduce(values)
         sums: list[float] = values.tolist()
         self.pulse.heard(sums[len(numbers) :])
         return sums[: len(numbers)]
 
     def reduce(self, numbers: list[float]) -> list[float]:
-        """Add numbers over all processes."""
+        """Add numbers over all shares of the batch."""
         return self.exchange(numbers)
 
     def gather(self, tree: Any) -> list[Any]:
@@ -114,11 +122,11 @@ class AllReduce(Strategy):
         known = [float(count) for count in items if not isinstance(count, Tensor)]
         counted = [count for count in items if isinstance(count, Tensor)]
         total, tensors = self.exchange([sum(known), float(bool(counted))])
-        factor = self.world_size if self.averages else 1
+        factor = self.data_size if self.averages else 1
         if not tensors:
             return [float(count) * factor / total if total else 0.0 for count in items], total
         on_device = torch.zeros((), dtype=torch.float32, device=self.device)
-        for count in counted:
+        for count in counted if self.is_first else ():
             on_device += count
         dist.all_reduce(on_device)
         on_device += total

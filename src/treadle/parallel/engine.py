@@ -58,18 +58,22 @@ class ParallelEngine(Engine):
 
     def new_log(self, mode: str) -> MetricLog:
         """A log in which the values of all processes meet."""
-        return SharedLog(mode, self.gather)
+        return SharedLog(mode, self.gather_shares)
 
     def read_counters(self, metrics: Mapping[str, Metric], mode: str) -> dict[str, float]:
         """The value of every metric over what all processes counted; each goes on with its own counts."""
         if not metrics:
             return {}
-        states = self.gather({name: metric.state_dict() for name, metric in metrics.items()})
+        states = self.gather_shares({name: metric.state_dict() for name, metric in metrics.items()})
         return read_counters(merged(metrics, states), mode)
 
     def gather(self, tree: Any) -> list[Any]:
         """Every process's tree of plain values and tensors, by rank."""
         return self.strategy.gather(tree)
+
+    def gather_shares(self, tree: Any) -> list[Any]:
+        """The trees of one process for each share of a batch; what the others have is the same."""
+        return self.gather(tree)[:: self.strategy.world_size // self.strategy.data_size]
 
     def to_train(self, batches: Batches) -> Batches:
         """Batches that all processes run out of together."""
@@ -84,7 +88,7 @@ class ParallelEngine(Engine):
     def in_order(self, outputs: list[Any], batches: Batches) -> list[Any]:
         """What was made of each batch by all processes, by batch and rank, which is data order."""
         positions: Iterable[int] = batches.positions if isinstance(batches, Present) else range(len(outputs))
-        parts = self.gather([list(positions), outputs])
+        parts = self.gather_shares([list(positions), outputs])
         placed = [
             (position, rank, output)
             for rank, (where, made) in enumerate(parts)

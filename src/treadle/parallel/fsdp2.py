@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed._composable.checkpoint_activation import checkpoint
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
     FSDPModule,
@@ -17,13 +16,11 @@ from torch.distributed.fsdp import (
     OffloadPolicy,
     fully_shard,
 )
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from treadle.checkpoint import Shard
 from treadle.parallel.all_reduce import AllReduce
-
-WHOLE = StateDictOptions(full_state_dict=True)
 
 
 class FSDP2(AllReduce):
@@ -44,11 +41,14 @@ class FSDP2(AllReduce):
         cpu_offload: keep the shards in the host's memory, and step there.
         recompute: let the activations within the classes in `wrap` go after the forward pass and compute
             them again in the backward pass.
+        shard_size: how many processes share one copy of the model, the accelerators of a machine, say; the
+            groups have a copy each, and only gradients go between them (hybrid sharding). None: all do.
         sharded_checkpoints: every process writes its own shard into checkpoints, all at once; else rank 0
             gathers and writes whole tensors. Any number of processes loads either.
 
     Raises:
-        ValueError: when a fit starts: the task has parameters of its own, outside its children.
+        ValueError: an argument is out of range; when a fit starts: the task has parameters of its own,
+            outside its children, or `shard_size` does not divide the number of processes.
     """
 
     averages = True
@@ -63,9 +63,13 @@ class FSDP2(AllReduce):
         reshard_after_forward: bool = True,
         cpu_offload: bool = False,
         recompute: bool = False,
+        shard_size: int | None = None,
         sharded_checkpoints: bool = True,
     ) -> None:
         super().__init__(device, timeout)
+        if shard_size is not None and not (type(shard_size) is int and shard_size >= 1):
+            raise ValueError(f"FSDP2: shard_size is {shard_size!r}; it must be a whole number from 1 on")
+        self.shard_size = shard_size
         self.wrap = tuple(wrap)
         self.precision = precision or MixedPrecisionPolicy()
         self.reshard_after_forward = reshard_after_forward
@@ -92,7 +96,7 @@ class FSDP2(AllReduce):
         super().setup(task)
         pinned = self.device.type != "cpu"
         options: dict[str, Any] = {
-            "mesh": init_device_mesh(self.device.type, (self.world_size,)),
+            "mesh": self.cut(task),
             "mp_policy": self.precision,
             "offload_policy": CPUOffloadPolicy(pinned) if self.cpu_offload else OffloadPolicy(),
             "reshard_after_forward": self.reshard_after_forward,
@@ -105,6 +109,18 @@ class FSDP2(AllReduce):
                     fully_shard(module, **options)
             fully_shard(child, **options)
         self._sharded = [child for child in children if isinstance(child, FSDPModule)]
+
+    def cut(self, task: nn.Module) -> DeviceMesh:
+        """Make the task ready to be sharded, over the mesh of processes that this returns."""
+        if self.shard_size is None:
+            return init_device_mesh(self.device.type, (self.world_size,))
+        if self.world_size % self.shard_size:
+            raise ValueError(
+                f"FSDP2: shard_size is {self.shard_size}, which does not divide the number of processes, "
+                f"{self.world_size}"
+            )
+        shape = (self.world_size // self.shard_size, self.shard_size)
+        return init_device_mesh(self.device.type, shape, mesh_dim_names=("replicate", "shard"))
 
     def sync_gradients(self, last: bool) -> None:
         """Reduce gradients after the last micro-batch only."""
@@ -120,23 +136,36 @@ class FSDP2(AllReduce):
         """The whole model, on the CPU of every process; all processes take part."""
         return {name: _whole(value) for name, value in task.state_dict().items()}
 
+    def weights(self, task: nn.Module) -> Mapping[str, Any]:
+        """The whole model, a tensor at a time."""
+        return Gathered(task.state_dict())
+
     def model_to_save(self, task: nn.Module) -> dict[str, Any]:
         """The rows of this process."""
         if not self.shards_checkpoints:
             return self.model_state(task)
-        return {name: _shard(value) for name, value in task.state_dict().items()}
+        return _shards(task.state_dict())
 
     def optimizer_to_save(self, task: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         """The rows of this process."""
         if not self.shards_checkpoints:
             return self.optimizer_state(task, optimizer)
         state = optimizer.state_dict()
-        rows = {n: {k: _shard(v) for k, v in one.items()} for n, one in state["state"].items()}
-        return {**state, "state": rows}
+        return {**state, "state": {n: _shards(one) for n, one in state["state"].items()}}
+
+    def tensor_to_save(self, value: Tensor) -> Any:
+        """The rows of this process, or all."""
+        return _shard(value) if self.shards_checkpoints else _whole(value)
+
+    def tensor_like(self, value: Any, like: Tensor) -> Tensor:
+        """The part of this process."""
+        moved: Tensor = _cut(value, like).to(like.device)
+        return moved
 
     def load_model(self, task: nn.Module, state: dict[str, Any]) -> None:
         """Cut a whole model into this process's shards."""
-        set_model_state_dict(task, state, options=WHOLE)
+        own = task.state_dict()
+        task.load_state_dict({n: _cut(v, own[n]) if n in own else v for n, v in state.items()})
 
     def optimizer_state(self, task: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         """The whole optimizer in its plain form, as one process has it; all processes take part."""
@@ -150,19 +179,53 @@ class FSDP2(AllReduce):
         optimizer.load_state_dict({**state, "state": cut})
 
 
+class Gathered(Mapping[str, Any]):
+    """Whole tensors by name, on the CPU, each gathered when all processes ask for it."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self._state = state
+
+    def __getitem__(self, name: str) -> Any:
+        return _whole(self._state[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._state)
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+
 def _whole(value: Any) -> Any:
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
 def _shard(value: Any) -> Any:
-    return Shard(value.to_local()) if isinstance(value, DTensor) else value
+    if not isinstance(value, DTensor):
+        return value
+    mesh = value.device_mesh  # of groups that have the same shards, the first saves them
+    return Shard(value.to_local(), mesh.ndim == 1 or mesh.get_local_rank(0) == 0)
+
+
+def _shards(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _shard(value) for name, value in values.items()}
 
 
 def _whole_of(values: dict[str, Any]) -> dict[str, Any]:
     return {name: _whole(value) for name, value in values.items()}
 
 
-def _cut(value: Any, like: Tensor) -> Any:
+def _cut(value: Any, like: Any) -> Any:
+    if isinstance(value, Shard) and isinstance(like, DTensor):
+        return _placed(value.rows, like)
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
-    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    part = like.__create_chunk_list__()[0]  # type: ignore[no-untyped-call]  # what this process has
+    ranges = zip(part.offsets, part.sizes, strict=True)
+    return _placed(value[tuple(slice(start, start + size) for start, size in ranges)], like)
+
+
+def _placed(local: Tensor, like: DTensor) -> DTensor:
+    local = local.to(like.device, copy=True, memory_format=torch.contiguous_format)
+    return DTensor.from_local(
+        local, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from treadle.events import Hooks
+from treadle.parallel.last_words import LastWords
 from treadle.state import State
 
 
@@ -13,9 +15,17 @@ class ParallelState(State):
     Wishes ride along with the numbers that a step exchanges anyway. After a log boundary, an evaluation and
     an epoch all agree at once, so what is decided there ends the run where it would end on one process. A
     wish that comes up anywhere else (a signal, a callback's own condition) ends it one step later at most.
+
+    Attributes:
+        last_words: what is printed of this process should it be killed.
     """
 
-    __slots__ = ()
+    __slots__ = ("last_words",)
+
+    def __init__(self, **fields: Any) -> None:
+        self.last_words = LastWords()
+        hooks = Hooks([self.last_words, *fields.pop("hooks").callbacks])
+        super().__init__(hooks=hooks, **fields)
 
     def request_stop(self, reason: str) -> None:
         """Wish for the end of the fit; see the class."""

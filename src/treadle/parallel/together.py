@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from treadle import clock
+from treadle.parallel.last_words import place_of
 from treadle.parallel.pulse import Pulse
+from treadle.parallel.state import ParallelState
 from treadle.runs import Run
 from treadle.state import State
 
@@ -40,11 +42,12 @@ def together(state: State) -> Iterator[None]:
 
     Every process leaves with a record to look at, and not before rank 0 has written everything.
     """
-    if not state.engine.strategy.is_shared:
+    if not isinstance(state, ParallelState):
         yield
         return
     strategy = state.engine.strategy
     strategy.pulse = pulse = Pulse()
+    state.last_words.begin(state)
     with clock.following(pulse.clock), failing(state):
         yield
         if state.interrupted:
@@ -56,22 +59,34 @@ def together(state: State) -> Iterator[None]:
 
 
 @contextmanager
+def looking_together(state: State) -> Iterator[None]:
+    """An evaluation or a prediction of all processes; see `together`."""
+    if isinstance(state, ParallelState):
+        state.last_words.begin(state, nested=True)
+    with failing(state):
+        yield
+
+
+@contextmanager
 def failing(state: State) -> Iterator[None]:
     """An error in here says on which rank, in which step and batch it was raised, and torchrun is told."""
+    if not isinstance(state, ParallelState):
+        yield
+        return
     try:
         yield
     except Exception as error:
-        if not state.engine.strategy.is_shared:
-            raise
-        rank = state.engine.strategy.rank
-        place = f"on rank {rank} in step {max(1, state.current_step)}, batch {state.progress.batch}"
+        state.last_words.withdraw()
         if is_loss(error):
-            error.add_note(f"treadle: {place} another process was gone; its own message has the cause")
+            whose = "its own message has the cause, or the launcher's"
+            error.add_note(f"treadle: {place_of(state)} another process was gone; {whose}")
             time.sleep(PATIENCE)
         else:
-            error.add_note(f"treadle: raised {place} of epoch {state.progress.epoch}")
+            error.add_note(f"treadle: raised {place_of(state)}")
             _tell_torchrun(error)
         raise
+    finally:
+        state.last_words.withdraw()
 
 
 def _tell_torchrun(error: BaseException) -> None:
