@@ -86,6 +86,7 @@ def test_extras_make_few_calls(tmp_path: Any) -> None:
 
     bare = per_step()
     assert per_step(callbacks=[Idle(number) for number in range(50)]) - bare <= 50.01
+    assert per_step(callbacks=[treadle.callbacks.StepTimes()]) - bare <= 5.01
     assert per_step(callbacks=[Logging()]) - bare <= 24.01
     assert per_step(run_dir=tmp_path / "run", checkpoint=True) - bare <= 4.01
     assert per_step(metrics={"error": treadle.metrics.MeanSquaredError()}) - bare <= 12.01
@@ -115,9 +116,9 @@ def test_a_batch_that_is_looked_at_makes_few_python_calls() -> None:
     def per_batch(what: str, **options: Any) -> float:
         return (looked(what, 200, **options) - looked(what, 50, **options)) / 150
 
-    assert per_batch("evaluate") <= bare + 21.01
-    assert per_batch("predict") <= bare + 15.01
-    assert per_batch("evaluate", metrics={"error": treadle.metrics.MeanSquaredError()}) <= bare + 23.01
+    assert per_batch("evaluate") <= bare + 21.1
+    assert per_batch("predict") <= bare + 15.1
+    assert per_batch("evaluate", metrics={"error": treadle.metrics.MeanSquaredError()}) <= bare + 23.1
 
 
 def allocations(function: Callable[[], object]) -> int:
