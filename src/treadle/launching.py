@@ -7,6 +7,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def _fit(
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ[VARIABLE] = str(_words_file(folder, rank))
+    # What came lies in memory that all these processes share: data may stay there, what is trained may not.
+    make, task, options = deepcopy((make, task, options))
     trainer = make()
     run = trainer.fit(task, train, val, **options)
     state = trainer.strategy.model_state(task)

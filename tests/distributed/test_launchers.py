@@ -160,8 +160,7 @@ def test_places_in_the_environment() -> None:
             place_of(wrong)
 
 
-@ONLY_FULL
-@pytest.mark.parametrize("strategy", ["auto", "fsdp2", treadle.FSDP2()] if FULL else ["fsdp2"])
+@pytest.mark.parametrize("strategy", ["auto", "ddp", "fsdp2", treadle.FSDP2()] if FULL else ["auto"])
 def test_launch_hands_back_history_and_weights(tmp_path: Path, strategy: str | treadle.Strategy) -> None:
     def made(name: str) -> tuple[treadle.Trainer, treadle.Task]:
         how = strategy if name == "two" else "auto"
