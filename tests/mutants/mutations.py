@@ -225,6 +225,13 @@ MUTATIONS = (
         ("tests/checkpoint/test_layout.py",),
     ),
     Mutation(
+        "forget that a stream has ended where its last batch was a whole one",
+        "data/stream.py",
+        "        self._ended = True  # seen only now where the last batch was a whole one\n",
+        "",
+        ("tests/exact/test_resume.py",),
+    ),
+    Mutation(
         "take a checkpoint for that of another step",
         "checkpoint/finding.py",
         "            _check_step(path, step)\n",

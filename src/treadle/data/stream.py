@@ -124,6 +124,7 @@ class StreamBatches(Batches):
         for number, batch, whole in self._reader.read(epoch, start, opened_at=start if resumed else 0):
             self._position, self._ended = (epoch, number + 1), not whole
             yield pin(batch) if self._pin_memory else batch
+        self._ended = True  # seen only now where the last batch was a whole one
 
 
 class Reader:
