@@ -464,3 +464,14 @@ def test_paths_with_odd_characters(tmp_path):
     store.append_steps([("x", 1, 1.0)])
     store.close()
     assert Store(path).names() == ["x"]
+
+
+def test_points_of_a_series_that_is_not_there_are_a_clear_error(tmp_path):
+    with Run.create(tmp_path / "run") as run:
+        run.append_steps([("loss", step, 1.0) for step in range(3)])
+    with sqlite3.connect(tmp_path / "run" / "metrics.sqlite") as connection:
+        connection.execute("UPDATE tail SET series = 77")
+    connection.close()
+    for read in (lambda: Run.open(tmp_path / "run").points_at(1), lambda: Run.reopen(tmp_path / "run")):
+        with pytest.raises(RunError, match=r"metrics\.sqlite.*series 77"):
+            read()

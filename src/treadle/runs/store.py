@@ -82,6 +82,8 @@ class Store:
                      UNION SELECT series FROM tail ORDER BY 1"""  # tails are short
             found = []
             for (identity,) in connection.execute(sql, (step,)).fetchall():
+                if identity not in names:
+                    raise RunError(self.path, f"is damaged: there is no series {identity!r}")
                 chunk = "SELECT min(position) FROM chunk WHERE series = ? AND last >= ?"
                 (position,) = connection.execute(chunk, (identity, step)).fetchone()
                 if position is None:  # in the tail alone

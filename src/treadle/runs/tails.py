@@ -53,7 +53,9 @@ class Tails:
             by_identity[identity] = self._tails[name] = _Tail(identity, position)
         rows = self._connection.execute("SELECT series, steps, numbers FROM tail ORDER BY series, position")
         for identity, steps, numbers in rows:
-            tail = by_identity[identity]
+            tail = by_identity.get(identity)
+            if tail is None:
+                raise ValueError(f"there are points of a series {identity!r}, and no such series")
             tail.steps += np.frombuffer(steps, "<i8").tolist()
             tail.values += np.frombuffer(numbers, "<f8").tolist()
             if len(tail.steps) != len(tail.values):
