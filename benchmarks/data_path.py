@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import statistics
 import tempfile
 import time
@@ -120,6 +121,14 @@ def ways(train: Split, val: Split) -> dict[str, Callable[[], tuple[Any, Any]]]:
             DataLoader(TensorDataset(*val), EVAL_BATCH),
         ),
     }
+    if importlib.util.find_spec("datasets") is not None:
+        from datasets import Dataset
+
+        tables = [Dataset.from_dict({"input": inputs, "label": labels}) for inputs, labels in arrays]
+        made["a Hugging Face dataset"] = lambda: (
+            treadle.Loader(tables[0], BATCH, shuffle=True),
+            treadle.Loader(tables[1], EVAL_BATCH),
+        )
     return made
 
 
