@@ -147,6 +147,7 @@ def begin_aside(
 def recorded(state: State) -> Iterator[None]:
     """Whatever happens in here, the record says how the run ended."""
     run, began = state.run, time.time()
+    saved = float(run.fields.get("saving_seconds") or 0.0)  # by what is gone on with
     status, reason = "failed", "the process ended"
     try:
         yield
@@ -168,6 +169,7 @@ def recorded(state: State) -> Iterator[None]:
             step=state.progress.step,
             epoch=state.progress.epoch,
             weights_sha256=sha,
+            saving_seconds=saved + state.seconds_saving,
         )
         run.close()
 

@@ -130,7 +130,8 @@ class State:
 
         Args:
             name: gets the mode in front ("loss" becomes "train/loss") unless it has a slash.
-            value: a number, or a tensor of one element; what becomes of it afterwards changes nothing.
+            value: a number, or a tensor of one element. One that is changed in place afterwards is recorded
+                as it was, or, where that cannot be any more, left out with a warning; see `MetricLog`.
             items: what it weighs in the step's and the epoch's mean; default the items of this micro-batch.
         """
         values = self.values

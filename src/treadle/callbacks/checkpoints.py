@@ -146,8 +146,6 @@ class Checkpoints(Callback):
                 if state.exception is None:
                     raise
                 state.exception.add_note(f"treadle: besides, {error}")  # and what ended the run stays last
-        before = float(state.run.fields.get("saving_seconds") or 0.0)  # of what was resumed
-        state.run.update(saving_seconds=before + state.seconds_saving)
 
     def save(self, state: State) -> None:
         """Save the run as it stands at this boundary, once, with the score of these weights."""
