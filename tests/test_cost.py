@@ -28,11 +28,14 @@ class Counter:
             self.calls += 1
 
     def __enter__(self) -> Counter:
+        gc.collect()
+        gc.disable()  # it would call what other tests left to be called
         sys.setprofile(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
+        gc.enable()
 
 
 def plain_loop(steps: int) -> int:
@@ -116,9 +119,9 @@ def test_a_batch_that_is_looked_at_makes_few_python_calls() -> None:
     def per_batch(what: str, **options: Any) -> float:
         return (looked(what, 200, **options) - looked(what, 50, **options)) / 150
 
-    assert per_batch("evaluate") <= bare + 21.1
-    assert per_batch("predict") <= bare + 15.1
-    assert per_batch("evaluate", metrics={"error": treadle.metrics.MeanSquaredError()}) <= bare + 23.1
+    assert per_batch("evaluate") <= bare + 11.1
+    assert per_batch("predict") <= bare + 8.1
+    assert per_batch("evaluate", metrics={"error": treadle.metrics.MeanSquaredError()}) <= bare + 13.1
 
 
 def allocations(function: Callable[[], object]) -> int:
@@ -146,6 +149,7 @@ def test_a_step_allocates_as_many_tensors_as_the_plain_loop() -> None:
     assert per_batch("predict") <= bare + 0.01
 
 
+@pytest.mark.usefixtures("values_stay_on_the_device")
 @pytest.mark.parametrize("what", ["evaluate", "predict"])
 def test_nothing_is_read_from_the_device_for_a_batch_that_is_looked_at(
     what: str, monkeypatch: pytest.MonkeyPatch
@@ -214,7 +218,7 @@ def test_memory_does_not_grow_with_steps() -> None:
 
     @trainer.on("step_end")
     def look(state: treadle.State) -> None:
-        kept.append(sum(map(len, state.values.columns.values())) + len(state.values._plain))
+        kept.append(sum(map(len, state.values.pending.columns.values())) + len(state.values._plain))
 
     trainer.fit(treadle.SupervisedTask(nn.Linear(4, 1), mse_loss), treadle.Loader((X, Y), 2))
     assert max(kept) <= 20

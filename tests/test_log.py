@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 import treadle
-from treadle.log import MetricLog
+from treadle.engine import Engine
+from treadle.log import MetricLog, points_of
 from treadle.parallel.log import SharedLog
+from treadle.pending import DevicePending, Pending
 from treadle.scalars import read_scalars
 
 X, Y = torch.arange(24.0).reshape(24, 1) / 24, torch.ones(24, 1)
@@ -54,7 +56,11 @@ class Logging(treadle.SupervisedTask):
 
 
 @pytest.mark.parametrize("log_every", [1, 4, 100])
-def test_a_value_is_what_it_was_when_it_was_logged(log_every: int) -> None:
+@pytest.mark.parametrize("pending", [Pending, DevicePending])
+def test_a_value_is_what_it_was_when_it_was_logged(
+    log_every: int, pending: type[Pending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "new_pending", lambda _: pending())
     task = Logging()
     trainer = treadle.Trainer(max_epochs=2, seed=0, run_dir=None, progress=False, log_every=log_every)
     run = trainer.fit(task, treadle.Loader((X, Y), 2))
@@ -63,6 +69,7 @@ def test_a_value_is_what_it_was_when_it_was_logged(log_every: int) -> None:
         assert run.series(f"train/{name}").values.tolist() == values
 
 
+@pytest.mark.usefixtures("values_stay_on_the_device")
 def test_a_tensor_that_changes_after_it_was_trusted_is_said_to_be_lost() -> None:
     task = Logging()
     task.penalty_from = 5  # a penalty that is added in place from the sixth step on
@@ -75,6 +82,38 @@ def test_a_tensor_that_changes_after_it_was_trusted_is_said_to_be_lost() -> None
     assert series.values.tolist() == [task.expected["plain"][step - 1] for step in series.steps.tolist()]
 
 
+@pytest.mark.parametrize("pending", [Pending, DevicePending])
+def test_a_tensor_of_several_elements_is_refused(
+    pending: type[Pending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "new_pending", lambda _: pending())
+    trainer = treadle.Trainer(max_epochs=1, run_dir=None, progress=False)
+
+    @trainer.on("after_loss")
+    def log(state: treadle.State) -> None:
+        state.log("rows", torch.zeros(2, 3))
+
+    with pytest.raises(ValueError, match=r"log: 'rows' has shape \(2, 3\); it must be a number or a tensor"):
+        trainer.fit(treadle.SupervisedTask(nn.Linear(1, 1), mse_loss), treadle.Loader((X, Y), 2))
+
+
+@pytest.mark.parametrize("pending", [Pending, DevicePending])
+def test_one_value_under_a_short_and_a_full_name_is_one_curve(
+    pending: type[Pending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "new_pending", lambda _: pending())
+    trainer = treadle.Trainer(max_epochs=1, run_dir=None, progress=False, log_every=5)
+
+    @trainer.on("step_end")
+    def log(state: treadle.State) -> None:
+        state.log("mine" if state.progress.step % 2 else "train/mine", torch.tensor(state.progress.step))
+
+    run = trainer.fit(treadle.SupervisedTask(nn.Linear(1, 1), mse_loss), treadle.Loader((X, Y), 2))
+    series = run.series("train/mine")
+    assert series.steps.tolist() == series.values.tolist() == list(range(1, 13))
+
+
+@pytest.mark.usefixtures("values_stay_on_the_device")
 def test_inference_tensors_can_be_logged() -> None:
     class Inferring(treadle.SupervisedTask):
         def eval_step(self, batch: Any, state: treadle.State) -> None:
@@ -120,9 +159,9 @@ def test_points_and_means_are_those_of_one_entry_after_another(seed: int, shared
                 for _ in range(draw.choice([1, 1, 3])):
                     entries.append((name, step, draw.uniform(-1, 1), float(draw.choice([0, 1, 2, 7]))))
         for name, step, value, weight in entries:
-            log.columns[name].append((step, value, weight, None))
+            log.pending.columns[name].append((step, value, weight, None))
         values, added = plain_merge(entries)
-        found = {(name, step): value for name, step, value in log.flush()}
+        found = {(name, step): value for name, step, value in points_of(log.flush())}
         assert found.keys() == {(f"train/{name}", step) for name, step in values}
         for (name, step), value in values.items():
             same = found[f"train/{name}", step]

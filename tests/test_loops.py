@@ -331,6 +331,7 @@ def test_an_optimizer_keeps_its_state_between_fits() -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.usefixtures("values_stay_on_the_device")
 def test_nothing_is_read_from_the_device_between_log_boundaries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted on the CPU: no item(), tolist() or the like, however many steps there are."""
     reads: list[str] = []

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from treadle.events import Hooks
-from treadle.log import MetricLog
 from treadle.precision import ScaledFloat16
 from treadle.state import State
 from treadle.strategy import Items
@@ -130,7 +129,7 @@ class Evaluation:
 def _unheard(state: State) -> Iterator[None]:
     """Nothing in here is logged, counted or listened to."""
     kept = (state.hooks, state.values, state.metrics, state.batch, state.output, state.loss)
-    state.hooks, state.values, state.metrics = Hooks(), MetricLog("train"), {}
+    state.hooks, state.values, state.metrics = Hooks(), state.engine.new_log("train"), {}
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from treadle.direct_backward import direct_backward
 from treadle.log import MetricLog, read_counters
 from treadle.metrics import Metric
 from treadle.norms import clip_norm
+from treadle.pending import DevicePending, Pending
 from treadle.precision import Precision
 from treadle.schedules import BoundSchedule
 from treadle.strategy import Items, Strategy
@@ -53,6 +54,7 @@ class Engine:
         self.is_last = True
         self.stepping: tuple[Optimizer, ...] = ()
         self.autocast = precision.autocast
+        self.autocasting = precision.around
         self.move = mover(strategy.device, non_blocking=strategy.device.type == "cuda")
         self.microbatch_size = microbatch_size
         self.before_step: tuple[Listener, ...] = ()
@@ -112,6 +114,10 @@ class Engine:
             yield self.move(batch), shares[position]
         self.items = total
 
+    def moved(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches on the device."""
+        return batches if self.device.type == "cpu" else map(self.move, batches)
+
     def backward(self, loss: Tensor, share: Share = 1.0) -> None:
         """Add the gradient of `share` times `loss`, a scalar that is the mean over its items."""
         loss = self.precision.scale(loss)
@@ -164,11 +170,15 @@ class Engine:
         for parameter in self._parameters:
             parameter.grad = None
 
+    def new_pending(self) -> Pending:
+        """Where logged values wait for a log boundary."""
+        return Pending() if self.device.type == "cpu" else DevicePending()
+
     # -- what several processes do together; see `treadle.parallel` -----------------------------------------
 
     def new_log(self, mode: str) -> MetricLog:
         """A log for the values of a loop."""
-        return MetricLog(mode)
+        return MetricLog(mode, self.new_pending())
 
     def read_counters(self, metrics: Mapping[str, Metric], mode: str) -> dict[str, float]:
         """The value of every metric by full name, over all processes."""

@@ -1,95 +1,64 @@
-"""What a loop logs: values stay on the device until somebody has to read them."""
+"""What a loop logs, step by step and in the mean over an epoch."""
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import reduce
 from itertools import chain, repeat
 from math import nan
-from operator import add, attrgetter, itemgetter, mul
+from operator import add, itemgetter, mul
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from treadle.metrics import Metric
+from treadle.pending import Column, Pending
 from treadle.scalars import read_scalars
 
 Point = tuple[str, int, float]
 """A logged value: its full name ("train/loss"), the number of the optimizer step, the value."""
 
-Logged = tuple[int, Tensor | float, Tensor | float, int | None]
-"""What was logged under a name: step, value, items; and the version of a tensor that is not ours alone."""
+Curve = tuple[list[int], list[float]]
+"""Steps, and the value at each."""
 
-Column = tuple[list[int], list[float], list[float]]
-"""All that was logged under a name, read from the device: steps, values and items, in the order they came."""
-
-
-_STEP = itemgetter(1)
-_VERSION = attrgetter("_version")
+Curves = dict[str, Curve]
+"""Curves by full name."""
 
 
 class MetricLog:
     """The values that one loop logs, with their averages over an epoch, weighted by items.
 
-    `State.log` puts (step, value, items, version) into `columns`, `record` takes a point that belongs in no
-    average. Both only remember; `flush` reads all that is pending in one copy. Values of one name within one
-    step (micro-batches, ranks) become one point, their item-weighted mean. Averages over the epoch are
+    `State.log` adds to what is `pending`, `record` takes a point that belongs in no average. Both only
+    remember; `flush` reads all that is pending in one copy. Values of one name within one step
+    (micro-batches, ranks) become one point, their item-weighted mean. Averages over the epoch are
     kept as Python floats, added in step order, so they do not depend on when somebody flushed.
 
-    A tensor may be changed in place after it was logged (`loss += penalty`, a running average, a parameter).
-    Copying each would cost more than all the rest, so a name earns trust: its first value is copied, and
-    where that tensor is still as it was when the name is logged again, with another tensor, later ones are
-    kept as they are. What changes all the same is seen by its version counter: that value is lost, a warning
-    says so, and from then on values of this name are copied.
-
-    Attributes:
-        columns: what is pending, by name.
-        trusted: the names whose tensors are kept without a copy.
+    Args:
+        prefix: the mode, which stands in front of names without a slash.
+        pending: where values wait; see `Pending`.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, pending: Pending | None = None) -> None:
         self._prefix = prefix
-        self.columns: defaultdict[str, list[Logged]] = defaultdict(list)
-        self.trusted: set[str] = set()
-        self._watched: dict[str, tuple[Tensor, int]] = {}
-        self._copied: set[str] = set()
+        self.pending = pending or Pending()
         self._plain: list[Point] = []
         self._sums: dict[str, list[float]] = {}
         self._names: dict[str, str] = {}  # full ones, by the names that values were logged under
         self.record = self._plain.append
 
-    def add_copy(self, name: str, step: int, value: Tensor, items: Tensor | float) -> None:
-        """Log a tensor that may be changed in place later; see the class."""
-        plain = type(value) is Tensor and not value.is_inference()  # others have no storage, or no version
-        if plain and name not in self._copied:
-            watched = self._watched.get(name)
-            if watched is None:
-                self._watched[name] = value, value._version
-            elif watched[0]._version == watched[1] and not _share_memory(watched[0], value):
-                self.trusted.add(name)
-                self.columns[name].append((step, value, items, value._version))
-                return
-            else:
-                self._copied.add(name)
-        self.columns[name].append((step, value.clone(), items, None))
-
     def drop_after(self, step: int) -> None:
         """Forget the pending values of later steps: one that was cut off, or is to be tried again."""
-        for entries in self.columns.values():
-            while entries and entries[-1][0] > step:
-                entries.pop()
+        self.pending.drop_after(step)
         while self._plain and self._plain[-1][1] > step:
             self._plain.pop()
 
-    def flush(self) -> list[Point]:
-        """Read what is pending; returns a point for each name and step, by step."""
+    def flush(self) -> Curves:
+        """Read what is pending; returns a value for each name and step."""
         return self._merge(*self._collect())
 
-    def salvage(self) -> list[Point]:
+    def salvage(self) -> Curves:
         """`flush` for a run that fails: of this process alone, where others may no longer answer."""
         return self._merge(*self._read())
 
@@ -100,44 +69,10 @@ class MetricLog:
     def _read(self) -> tuple[dict[str, Column], list[Point]]:
         plain = self._plain.copy()
         self._plain.clear()
-        columns = {name: self._unchanged(name, entries) for name, entries in self.columns.items() if entries}
-        self.columns.clear()
-        names, parts = list(columns), list(columns.values())
-        values = read_scalars(chain.from_iterable(part[1] for part in parts))
-        items = read_scalars(chain.from_iterable(part[2] for part in parts))
-        read: dict[str, Column] = {}
-        start = 0
-        for name, (steps, *_) in zip(names, parts, strict=True):
-            stop = start + len(steps)
-            read[name] = list(steps), values[start:stop], items[start:stop]
-            start = stop
-        return read, plain
+        return self.pending.read(), plain
 
-    def _unchanged(self, name: str, entries: list[Logged]) -> tuple[Any, Any, Any]:
-        """Steps, values and items, without the tensors that were changed in place after they were logged."""
-        steps, values, items, versions = zip(*entries, strict=True)
-        if set(versions) == {None}:
-            return steps, values, items
-        if None not in versions and tuple(map(_VERSION, values)) == versions:
-            return steps, values, items
-        kept = [entry for entry in entries if entry[3] is None or _VERSION(entry[1]) == entry[3]]
-        if len(kept) == len(entries):
-            return steps, values, items
-        self.trusted.discard(name)
-        self._copied.add(name)
-        warnings.warn(
-            f"log: {len(entries) - len(kept)} values of {name!r} are lost, from step {entries[0][0]} to "
-            f"{entries[-1][0]}: the tensor was changed in place after it was logged, as `loss += ...` does. "
-            f"From now on {name!r} is copied",
-            stacklevel=2,
-        )
-        if not kept:
-            return (), (), ()
-        steps, values, items, _ = zip(*kept, strict=True)
-        return steps, values, items
-
-    def _merge(self, columns: dict[str, Column], plain: list[Point]) -> list[Point]:
-        merged: list[list[Point]] = []
+    def _merge(self, columns: dict[str, Column], plain: list[Point]) -> Curves:
+        curves: Curves = {}
         for name, (steps, values, weights) in columns.items():
             if not steps:
                 continue
@@ -155,12 +90,12 @@ class MetricLog:
             # Added one after another, from what is there: `sum` over floats adds more exactly since 3.12.
             sums[0] = reduce(add, totals, sums[0])
             sums[1] = reduce(add, weights, sums[1])
-            merged.append(list(zip(repeat(full), steps, values)))
-        if all(list(map(_STEP, one)) == list(map(_STEP, merged[0])) for one in merged[1:]):
-            points = list(chain.from_iterable(zip(*merged, strict=True)))  # as sorting would have it
-        else:
-            points = sorted(chain.from_iterable(merged), key=_STEP)
-        return points + plain
+            curves[full] = _in_order(curves[full], (steps, values)) if full in curves else (steps, values)
+        for name, step, value in plain:
+            steps, values = curves.setdefault(name, ([], []))
+            steps.append(step)
+            values.append(value)
+        return curves
 
     def means(self) -> dict[str, float]:
         """The item-weighted mean of every name since the last `reset`; what is pending is not in it."""
@@ -170,8 +105,7 @@ class MetricLog:
 
     def reset(self) -> None:
         """Begin a new epoch."""
-        self.columns.clear()
-        self._watched.clear()
+        self.pending.clear()
         self._plain.clear()
         self._sums.clear()
 
@@ -181,14 +115,24 @@ class MetricLog:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        self.columns.clear()
+        self.pending.clear()
         self._plain.clear()
         self._sums = {name: list(sums) for name, sums in state.items()}
 
 
-def _share_memory(one: Tensor, other: Tensor) -> bool:
-    """Whether both are the same parameter, buffer or part of one; fused optimizers count no versions."""
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+def points_of(curves: Curves) -> list[Point]:
+    """Every value as a point of its own, by step."""
+    columns = [list(zip(repeat(name), steps, values)) for name, (steps, values) in curves.items()]
+    ticks = [steps for steps, _ in curves.values()]
+    if all(one == ticks[0] for one in ticks):
+        return list(chain.from_iterable(zip(*columns, strict=True)))  # as sorting would have it
+    return sorted(chain.from_iterable(columns), key=itemgetter(1))
+
+
+def _in_order(one: Curve, other: Curve) -> Curve:
+    """One curve of what was logged as "loss" and as "train/loss", by step."""
+    points = sorted(zip(one[0] + other[0], one[1] + other[1], strict=True), key=itemgetter(0))
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def _by_step(

@@ -128,17 +128,17 @@ def evaluate(state: State, batches: Batches, mode: str) -> dict[str, float]:
     with state.looking(mode):
         state.metrics = counters(task.metrics, engine.device)
         state.eval_batches = batches.length
+        eval_step = engine.autocasting(task.eval_step)
         with suppress(CancelEpoch):  # what is counted by then is the result
             for hook in hooks.on_eval_start:
                 hook(state)
-            for batch in batches.look():
+            for batch in engine.moved(batches.look()):
                 try:
-                    state.batch = engine.move(batch)
-                    engine.items = task.num_items(state.batch)
+                    state.batch = batch
+                    engine.items = task.num_items(batch)
                     for hook in hooks.on_eval_batch_start:
                         hook(state)
-                    with engine.autocast():
-                        task.eval_step(state.batch, state)
+                    eval_step(state.batch, state)
                     for hook in hooks.on_eval_batch_end:
                         hook(state)
                 except (CancelBatch, CancelStep):
@@ -160,12 +160,12 @@ def predict(state: State, batches: Batches, keep: Callable[[Any], None]) -> None
         state.eval_batches = batches.length
         for hook in hooks.on_predict_start:
             hook(state)
-        for batch in batches.look():
-            state.batch = engine.move(batch)
+        predict_step = engine.autocasting(task.predict_step)
+        for batch in engine.moved(batches.look()):
+            state.batch = batch
             for hook in hooks.on_predict_batch_start:
                 hook(state)
-            with engine.autocast():
-                state.output = task.predict_step(state.batch, state)
+            state.output = predict_step(state.batch, state)
             keep(state.output)
             for hook in hooks.on_predict_batch_end:
                 hook(state)

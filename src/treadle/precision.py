@@ -32,6 +32,18 @@ class Precision:
         """The context of the forward pass: one object for the whole run, entered again and again."""
         return self._context
 
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that does the same under `autocast`: `function` itself where that is nothing."""
+        context = self.autocast()
+        if type(context) is nullcontext:
+            return function
+
+        def inside(*arguments: Any) -> Any:
+            with self.autocast():
+                return function(*arguments)
+
+        return inside
+
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to call backward on."""
         return loss

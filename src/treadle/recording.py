@@ -157,7 +157,7 @@ def recorded(state: State) -> Iterator[None]:
         reason = f"{type(error).__name__}: {error}"
         state.values.drop_after(state.progress.step)
         with suppress(Exception):  # the last values before a failure, where the device still gives them
-            run.append_steps(state.values.salvage())
+            run.append_curves(state.values.salvage())
         raise
     finally:
         sha = weights_sha256(state.engine.strategy.weights(state.task)) if status != "failed" else None

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from treadle import rng
 from treadle.events import Every, Hooks
-from treadle.log import MetricLog, Point
+from treadle.log import MetricLog, Point, points_of
 from treadle.media import bins_of, png_of
 from treadle.metrics import Metric
 from treadle.runs.media import Medium, of_histogram, of_picture, of_text
@@ -126,28 +126,26 @@ class State:
     current_step: int = 0
 
     def log(self, name: str, value: Tensor | float, items: Tensor | float | None = None) -> None:
-        """Log a scalar under `name` for the step under way; nothing is read from the device here.
+        """Log a scalar under `name` for the step under way; nothing waits for an accelerator here.
 
         Args:
             name: gets the mode in front ("loss" becomes "train/loss") unless it has a slash.
             value: a number, or a tensor of one element. One that is changed in place afterwards is recorded
-                as it was, or, where that cannot be any more, left out with a warning; see `MetricLog`.
+                as it was; on an accelerator, where that cannot be any more, it is left out with a warning.
             items: what it weighs in the step's and the epoch's mean; default the items of this micro-batch.
+
+        Raises:
+            ValueError: a tensor of another number of elements.
         """
-        values = self.values
+        pending = self.values.pending
         if items is None:
             items = self.engine.items
         elif isinstance(items, Tensor):
             items = items.detach().clone()
-        if not isinstance(value, Tensor):
-            values.columns[name].append((self.current_step, value, items, None))
-            return
-        if value.requires_grad:
-            value = value.detach()
-        if name in values.trusted and not value.is_inference():
-            values.columns[name].append((self.current_step, value, items, value._version))
+        if isinstance(value, Tensor):
+            pending.add(name, self.current_step, value, items)
         else:
-            values.add_copy(name, self.current_step, value, items)
+            pending.columns[name].append((self.current_step, value, items, None))
 
     def record(self, name: str, value: float) -> None:
         """Record a number for the step under way, outside of all averages (a rate, a fingerprint)."""
@@ -187,12 +185,14 @@ class State:
 
     def flush(self) -> None:
         """Read from the device what was logged since the last time, and hand it on: a log boundary."""
-        self.points = self.values.flush()
-        if self.points:
-            self.latest.update({name: value for name, _, value in self.points})
-            self.run.append_steps(self.points)
-            for hook in self.hooks.on_log:
-                hook(self)
+        curves = self.values.flush()
+        if curves:
+            self.latest.update({name: values[-1] for name, (_, values) in curves.items()})
+            self.run.append_curves(curves)
+            if self.hooks.on_log:
+                self.points = points_of(curves)
+                for hook in self.hooks.on_log:
+                    hook(self)
 
     def epoch_results(self, complete: bool) -> dict[str, float]:
         """The training values and metrics of the epoch; a complete one is counted, and the next begins."""

@@ -87,7 +87,9 @@ class SupervisedTask(Task):
 
     def prepare_batch(self, batch: Any) -> tuple[Any, Any]:
         """(inputs, targets) from a pair, a longer tuple (the last is the target) or a mapping."""
-        if type(batch) is tuple or not isinstance(batch, Mapping):
+        if type(batch) is tuple and len(batch) == 2:  # the common case, without another call
+            return batch
+        if not isinstance(batch, Mapping):
             return super().prepare_batch(batch)
         inputs = dict(batch)
         keys = (self.target,) if self.target is not None else self.TARGETS

@@ -27,6 +27,8 @@ from treadle.callbacks import (
     Throughput,
 )
 
+pytestmark = pytest.mark.usefixtures("values_stay_on_the_device")
+
 EACH = treadle.Every(steps=1)
 READS = (
     "aten._local_scalar_dense.default",

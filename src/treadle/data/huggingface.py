@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,9 @@ class HuggingFaceRows(Rows):
             return map_tree(lambda leaf: leaf[:0].tolist() if leaf.dtype == object else leaf[:0], first)
         return self._read(indices)
 
-    def run(self, start: int, stop: int, epoch: int) -> Any:
-        """The batch of the samples from `start` to `stop`."""
-        return self.gather(np.arange(start, stop), epoch)
+    def runs(self, bounds: Iterable[tuple[int, int]], epoch: int) -> Iterator[Any]:
+        """The batches of the samples from `start` to `stop` for each such pair."""
+        return (self.gather(np.arange(*pair), epoch) for pair in bounds)
 
     def _read(self, indices: Indices) -> dict[str, Any]:
         read = gather_columns(self._columns, indices)

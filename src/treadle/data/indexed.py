@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from treadle.data.adapt import rows_of
@@ -86,13 +87,19 @@ class Plan:
         return self.order(epoch).indices(*self.positions(batch))
 
     def make_all(self, epoch: int, start: int, stop: int) -> Iterator[Any]:
-        """Batches `start` to `stop`, their order computed in blocks; without shuffling there is none."""
-        if not self._shuffle:
-            run, size = self._rows.run, self._batch_size
-            for first in range(start * size, stop * size, size):
-                own = share(first, min(first + size, self._samples), self._rank, self._world_size)
-                yield run(*own, epoch)
-            return
+        """Batches `start` to `stop`."""
+        if self._shuffle:
+            return self._make_shuffled(epoch, start, stop)
+        size = self._batch_size
+        firsts = range(start * size, stop * size, size)
+        lasts = chain(firsts[1:], (min(stop * size, self._samples),))
+        bounds: Iterable[tuple[int, int]] = zip(firsts, lasts, strict=False)
+        if self._world_size > 1:
+            bounds = (share(*pair, self._rank, self._world_size) for pair in bounds)
+        return self._rows.runs(bounds, epoch)
+
+    def _make_shuffled(self, epoch: int, start: int, stop: int) -> Iterator[Any]:
+        """The same where there is an order to compute, which is done in blocks."""
         order, gather = self.order(epoch), self._rows.gather
         step = max(1, _BLOCK // self._batch_size)
         for first in range(start, stop, step):

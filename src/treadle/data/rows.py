@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from treadle.data.batch import leaves, map_tree, take
-from treadle.data.columns import columns_of, gather_columns, run_columns
+from treadle.data.columns import column_runs, columns_of, gather_columns
 from treadle.data.order import Indices
 from treadle.data.seeding import Seeding
 
@@ -36,9 +36,9 @@ class Rows:
         """The batch of the samples at `indices` (int64, shape [items], possibly empty) in `epoch`."""
         return gather_columns(self._columns, indices)
 
-    def run(self, start: int, stop: int, epoch: int) -> Any:
-        """The batch of the samples from `start` to `stop`, as `gather` gives it."""
-        return run_columns(self._columns, start, stop)
+    def runs(self, bounds: Iterable[tuple[int, int]], epoch: int) -> Iterator[Any]:
+        """The batches of the samples from `start` to `stop` for each such pair, as `gather` gives them."""
+        return column_runs(self._columns, bounds)
 
     def samples(self, indices: Indices) -> list[Any]:
         """The samples themselves, one by one; they share no memory with the data."""
@@ -68,9 +68,9 @@ class SampleRows(Rows):
         with self._seeding.around_batch():
             return self._collate(self._fetch(indices.tolist(), epoch))
 
-    def run(self, start: int, stop: int, epoch: int) -> Any:
-        """The samples from `start` to `stop`, collated."""
-        return self.gather(np.arange(start, stop), epoch)
+    def runs(self, bounds: Iterable[tuple[int, int]], epoch: int) -> Iterator[Any]:
+        """The samples from `start` to `stop`, collated, for each such pair."""
+        return (self.gather(np.arange(*pair), epoch) for pair in bounds)
 
     def _fetch(self, indices: list[int], epoch: int) -> list[Any]:
         samples = []
@@ -136,9 +136,9 @@ class SubsetRows(Rows):
         """The batch of the chosen rows."""
         return self._rows.gather(self._chosen[indices], epoch)
 
-    def run(self, start: int, stop: int, epoch: int) -> Any:
-        """The batch of the chosen rows from `start` to `stop`."""
-        return self.gather(np.arange(start, stop), epoch)
+    def runs(self, bounds: Iterable[tuple[int, int]], epoch: int) -> Iterator[Any]:
+        """The batches of the chosen rows from `start` to `stop` for each such pair."""
+        return (self.gather(np.arange(*pair), epoch) for pair in bounds)
 
 
 def as_leaves(batch: Any) -> Any:

@@ -58,7 +58,7 @@ class ParallelEngine(Engine):
 
     def new_log(self, mode: str) -> MetricLog:
         """A log in which the values of all processes meet."""
-        return SharedLog(mode, self.gather_shares)
+        return SharedLog(mode, self.gather_shares, self.new_pending())
 
     def read_counters(self, metrics: Mapping[str, Metric], mode: str) -> dict[str, float]:
         """The value of every metric over what all processes counted; each goes on with its own counts."""

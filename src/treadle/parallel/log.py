@@ -7,8 +7,9 @@ from copy import deepcopy
 from operator import itemgetter
 from typing import Any
 
-from treadle.log import Column, MetricLog, Point
+from treadle.log import MetricLog, Point
 from treadle.metrics import Metric
+from treadle.pending import Column, Pending
 
 Gather = Callable[[Any], list[Any]]
 
@@ -20,8 +21,8 @@ class SharedLog(MetricLog):
     points and means. What belongs in no average (`record`) is that of rank 0.
     """
 
-    def __init__(self, prefix: str, gather: Gather) -> None:
-        super().__init__(prefix)
+    def __init__(self, prefix: str, gather: Gather, pending: Pending | None = None) -> None:
+        super().__init__(prefix, pending)
         self._gather = gather
 
     def _collect(self) -> tuple[dict[str, Column], list[Point]]:

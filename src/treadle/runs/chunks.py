@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -54,18 +56,23 @@ class Chunk:
     numbers: bytes
 
 
-def pack(steps: Steps, values: Values) -> Chunk:
+def pack(steps: list[int], values: list[float]) -> Chunk:
     """Pack points (at least one). Evenly spaced steps take no room: they follow from first, last, count."""
-    differences = np.diff(steps)
-    even = len(steps) == 1 or bool(differences[0] > 0 and (differences == differences[0]).all())
-    return Chunk(
-        count=len(steps),
-        first=int(steps.min()),
-        last=int(steps.max()),
-        header=_header(values).tobytes(),
-        steps=None if even else steps.astype("<i8").tobytes(),
-        numbers=values.astype("<f8").tobytes(),
-    )
+    count, first, last = len(steps), min(steps), max(steps)
+    stride = steps[1] - first if count > 1 else 1
+    even = stride > 0 and steps == list(range(first, last + 1, stride))
+    numbers = packed_values(values)
+    return Chunk(count, first, last, _header(numbers), None if even else packed_steps(steps), numbers)
+
+
+def packed_steps(steps: Sequence[int]) -> bytes:
+    """Steps as little-endian integers of 64 bits."""
+    return struct.pack(f"<{len(steps)}q", *steps)
+
+
+def packed_values(values: Sequence[float]) -> bytes:
+    """Values as little-endian doubles."""
+    return struct.pack(f"<{len(values)}d", *values)
 
 
 def unpack(chunks: Iterable[Chunk]) -> Series:
@@ -133,15 +140,15 @@ def merge(parts: Buckets, buckets: int) -> Buckets:
     )
 
 
-def _header(values: Values) -> NDArray[np.void]:
-    finite = values[np.isfinite(values)]
-    header = np.zeros(1, _HEADER)
-    if len(finite):
-        with np.errstate(over="ignore", invalid="ignore"):
-            header[0] = (len(finite), finite.min(), finite.max(), finite.sum())
-    else:
-        header[0] = (0, np.nan, np.nan, 0.0)
-    return header
+def _header(numbers: bytes) -> bytes:
+    values = np.frombuffer(numbers, "<f8")
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.add.reduce(values)
+        if not math.isfinite(total):  # one of the values is not, or the sum is too large
+            values = values[np.isfinite(values)]
+            total = np.add.reduce(values)
+    least, greatest = (values.min(), values.max()) if len(values) else (math.nan, math.nan)
+    return struct.pack("<qddd", len(values), least, greatest, total)  # as _HEADER reads it
 
 
 def _steps(chunk: Chunk) -> Steps:

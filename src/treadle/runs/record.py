@@ -19,7 +19,7 @@ from treadle.runs.media import Medium
 from treadle.runs.memory import MemoryStore
 from treadle.runs.reader import CHECKPOINTS, CONFIG, ENVIRONMENT, METRICS, RunReader
 from treadle.runs.store import Store
-from treadle.runs.tails import Point
+from treadle.runs.tails import Curves, Point
 from treadle.runs.writer import WritableStore
 
 
@@ -122,6 +122,14 @@ class Run(RunReader):
             RunError: the run was opened for reading, or the disk is full.
         """
         self._writer().append_steps(points)
+
+    def append_curves(self, curves: Curves) -> None:
+        """Record steps and values by name in one transaction: `append_steps` for many points at once.
+
+        Raises:
+            RunError: the run was opened for reading, or the disk is full.
+        """
+        self._writer().append_curves(curves)
 
     def append_epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """Record the values of a finished epoch, whose last step is `step`, in one transaction.

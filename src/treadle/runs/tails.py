@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
-import struct
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 
 import numpy as np
@@ -18,6 +15,9 @@ from treadle.runs.errors import RunError
 from treadle.runs.store import read_points
 
 Point = tuple[str, int, float]
+
+Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
+"""Steps, and the value at each, by the name of a series; at least one point each."""
 
 _Row = tuple[int, int, int, bytes, bytes]
 """Points of one series that were appended together: series, position, greatest step, steps, values."""
@@ -63,30 +63,29 @@ class Tails:
                     f"a row of series {identity} has {len(steps)} bytes of steps, {len(numbers)} of values"
                 )
 
-    def append(self, points: Iterable[Point]) -> int:
-        """Add points; returns the greatest step among them (0 if there are none)."""
-        by_name: defaultdict[str, list[Point]] = defaultdict(list)
-        for point in points:
-            by_name[point[0]].append(point)
-        groups = {name: _columns(group) for name, group in by_name.items()}
+    def append(self, curves: Curves) -> int:
+        """Add steps and values by name; returns the greatest step among them (0 if there are none)."""
+        numbers = {name: (_whole(steps), _real(values)) for name, (steps, values) in curves.items()}
         rows: list[_Row] = []
-        for name, (steps, values) in groups.items():
+        full: list[_Tail] = []
+        for name, (steps, values) in numbers.items():
             tail = self._tails.get(name) or self._new_series(name)
             start = len(tail.steps)
             tail.steps += steps
             tail.values += values
             if len(tail.steps) >= POINTS:
-                self._compact(tail, has_rows=start > 0)
+                full.append(tail)
+                self._compact(tail)
                 start = 0
             new = tail.steps[start:]
             if new:
-                packed = (
-                    struct.pack(f"<{len(new)}q", *new),
-                    struct.pack(f"<{len(new)}d", *tail.values[start:]),
-                )
+                packed = chunks.packed_steps(new), chunks.packed_values(tail.values[start:])
                 rows.append((tail.identity, tail.position + start, max(new), *packed))
+        if full:
+            sql = "DELETE FROM tail WHERE series = ?"
+            self._connection.executemany(sql, [(tail.identity,) for tail in full])
         self._connection.executemany("INSERT INTO tail VALUES (?, ?, ?, ?, ?)", rows)
-        return max((max(steps) for steps, _ in groups.values()), default=0)
+        return max((max(steps) for steps, _ in numbers.values()), default=0)
 
     def counts(self) -> dict[str, int]:
         """How many points each series has."""
@@ -116,15 +115,14 @@ class Tails:
             sql = f"DELETE FROM {table} WHERE series = ? AND position >= ?"
             self._connection.execute(sql, (tail.identity, position))
         tail.position, tail.steps, tail.values = position, [], []
-        self.append(zip(itertools.repeat(name), steps[kept].tolist(), values[kept].tolist(), strict=False))
+        if kept.any():
+            self.append({name: (steps[kept].tolist(), values[kept].tolist())})
 
-    def _compact(self, tail: _Tail, *, has_rows: bool) -> None:
-        if has_rows:
-            self._connection.execute("DELETE FROM tail WHERE series = ?", (tail.identity,))
+    def _compact(self, tail: _Tail) -> None:
+        """Make chunks of what fills them; what the table has of this tail is the caller's to delete."""
         full = len(tail.steps) // POINTS * POINTS
-        steps, values = np.array(tail.steps[:full], np.int64), np.array(tail.values[:full], np.float64)
         for start in range(0, full, POINTS):
-            chunk = chunks.pack(steps[start : start + POINTS], values[start : start + POINTS])
+            chunk = chunks.pack(tail.steps[start : start + POINTS], tail.values[start : start + POINTS])
             sql = "INSERT INTO block (steps, numbers) VALUES (?, ?)"
             block = self._connection.execute(sql, (chunk.steps, chunk.numbers)).lastrowid
             row = (tail.identity, tail.position, chunk.count, chunk.first, chunk.last, chunk.header, block)
@@ -141,10 +139,22 @@ class Tails:
         return tail
 
 
-def _columns(points: list[Point]) -> tuple[list[int], list[float]]:
-    """Steps and values of points; a whole column at a time, since most are numbers of Python's already."""
-    _, steps, values = zip(*points, strict=True)
-    return (
-        list(steps) if set(map(type, steps)) == {int} else list(map(index, steps)),
-        list(values) if set(map(type, values)) == {float} else list(map(float, values)),
-    )
+def curves_of(points: Iterable[Point]) -> Curves:
+    """Points (name, step, value), by name."""
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    for name, step, value in points:
+        curve = curves.get(name)
+        if curve is None:
+            curves[name] = [step], [value]
+        else:
+            curve[0].append(step)
+            curve[1].append(value)
+    return curves
+
+
+def _whole(steps: Sequence[int]) -> Sequence[int]:
+    return steps if set(map(type, steps)) == {int} else list(map(index, steps))
+
+
+def _real(values: Sequence[float]) -> Sequence[float]:
+    return values if set(map(type, values)) == {float} else list(map(float, values))

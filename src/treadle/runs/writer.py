@@ -21,7 +21,7 @@ from treadle.runs import files, schema
 from treadle.runs.errors import RunError
 from treadle.runs.media import TABLE, Medium, has_table
 from treadle.runs.store import Store, epoch_values
-from treadle.runs.tails import Point, Tails
+from treadle.runs.tails import Curves, Point, Tails, curves_of
 
 _BATCH = 65_536  # points taken from an iterator at once: bounds the memory of a bulk append
 _TICK_SECONDS = 1.0
@@ -79,9 +79,17 @@ class WritableStore(Store):
         points = iter(points)
         with self._transaction():
             while batch := list(itertools.islice(points, _BATCH)):
-                self._step = max(self._step, self._tails.append(batch))
-            if self._now() - self._last_tick >= _TICK_SECONDS:
-                self._tick()
+                self._append(curves_of(batch))
+
+    def append_curves(self, curves: Curves) -> None:
+        """Add points given as steps and values by name."""
+        with self._transaction():
+            self._append(curves)
+
+    def _append(self, curves: Curves) -> None:
+        self._step = max(self._step, self._tails.append(curves))
+        if self._now() - self._last_tick >= _TICK_SECONDS:
+            self._tick()
 
     def append_epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """Add the row of a finished epoch; a row that is there already gets the new values in addition."""
