@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +20,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import treadle
 from treadle.data import concatenate, map_tree
-from treadle.outputs import StoredOutputs
+from treadle.outputs import OutputBlocks, StoredOutputs, outputs_of
+from treadle.parallel.batches import Present
+from treadle.parallel.gathering import SharedGathering
 
 X = torch.randn(23, 4, generator=torch.Generator().manual_seed(2))
 
@@ -235,3 +240,112 @@ def test_peak_memory(kind: str, least: float, most: float, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert least <= float(done.stdout) <= most
+
+
+class Counted:
+    """A sink that counts what it is given."""
+
+    def __init__(self, sink: Any) -> None:
+        self.sink = sink
+        self.count = 0
+
+    def add(self, output: Any) -> None:
+        self.count += 1
+        self.sink.add(output)
+
+    def result(self) -> Any:
+        return self.sink.result()
+
+
+@pytest.mark.parametrize("size", [1, 70, 200, 10**6])
+@pytest.mark.parametrize("name", TREES)
+def test_blocks_from_a_device_are_those_of_a_list_joined(name: str, size: int) -> None:
+    make = TREES[name]
+    blocks = OutputBlocks(StoredOutputs(concatenate, rows=None), torch.device("cpu"), size)
+    for number, rows in enumerate(X.split(5)):
+        blocks.add(make(rows, number + 1))
+    assert equal(blocks.result(), plain(make, 5))
+
+
+def test_a_device_is_waited_for_once_a_block() -> None:
+    """What a model writes over its last output does not change what is in a block."""
+    sink = Counted(StoredOutputs(concatenate, rows=1000))
+    blocks = OutputBlocks(sink, torch.device("cpu"), size=250 * 4 * 4)
+    buffer, rows = torch.empty(10, 4), torch.randn(1000, 4)
+    for part in rows.split(10):
+        blocks.add(buffer.copy_(part))
+    assert torch.equal(blocks.result(), rows)
+    assert sink.count == 4
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_device_hands_over_blocks_in_memory_and_in_files(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is not the CPU is a device; this one's numbers lie on the CPU all the same."""
+
+    class Joins(Shaped):
+        def join(self, batches: list[Any]) -> Any:
+            assert len(batches) == 5
+            return concatenate(batches) + 1
+
+    blocks: list[OutputBlocks] = []
+    initialize = OutputBlocks.__init__
+
+    def remembered(self: OutputBlocks, *arguments: Any) -> None:
+        blocks.append(self)
+        initialize(self, *arguments)
+
+    class Elsewhere:
+        type = "elsewhere"
+
+    def outputs(task: Any, batches: Any, device: Any, files: Any = None) -> Any:
+        made = outputs_of(task, batches, Elsewhere(), files)  # type: ignore[arg-type]
+        if isinstance(made, OutputBlocks):
+            made._device = torch.device("cpu")
+        return made
+
+    monkeypatch.setattr(OutputBlocks, "__init__", remembered)
+    monkeypatch.setattr("treadle.trainer.outputs_of", outputs)
+    task = (Joins if own else Shaped)(TREES["a tensor"])
+    expected = X[:, :2] * 2 + own
+    for out in (None, tmp_path / "all.npy"):
+        found = make_trainer().predict(task, treadle.Loader(X, 5), out=out)
+        rows = found if isinstance(found, Tensor) else torch.from_numpy(np.array(found))
+        assert torch.equal(rows, expected)
+    assert len(blocks) == (0 if own else 2)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_shares_of_several_processes_come_in_data_order(seed: int) -> None:
+    """Processes that have other numbers of batches, or none; in threads that meet at a barrier."""
+    draw = random.Random(seed)
+    ranks, count, every = draw.randrange(1, 5), draw.randrange(0, 40), draw.randrange(1, 6)
+    shares = [sorted(draw.sample(range(count), draw.randrange(0, count + 1))) for _ in range(ranks)]
+    expected = sorted((position, rank) for rank in range(ranks) for position in shares[rank])
+    values: list[Any] = [None] * ranks
+    barrier = threading.Barrier(ranks, timeout=20)
+    most_held = [0] * ranks
+
+    def run(rank: int) -> list[Any]:
+        def gather(value: Any) -> list[Any]:
+            values[rank] = value
+            barrier.wait()
+            seen = list(values)
+            barrier.wait()
+            return seen
+
+        batches = Present(treadle.data.Batches([]))
+        found: list[Any] = []
+        gathering = SharedGathering(found.append, gather, batches, every)
+        for position in shares[rank]:
+            batches.positions.append(position)
+            gathering.add((position, rank))
+            most_held[rank] = max(most_held[rank], len(gathering._own))
+        gathering.finish()
+        return found
+
+    with ThreadPoolExecutor(ranks) as pool:
+        found = list(pool.map(run, range(ranks)))
+    assert found == [expected] * ranks
+    assert max(most_held) < every

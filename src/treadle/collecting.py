@@ -5,18 +5,17 @@ from __future__ import annotations
 import operator
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from treadle.data import move
+from treadle.data import Batches
+from treadle.engine import Engine
 from treadle.events import Callback
+from treadle.outputs import outputs_of
+from treadle.parallel import gathering
 from treadle.state import State
 from treadle.task import Task
-
-CPU = torch.device("cpu")
 
 
 @dataclass
@@ -41,47 +40,56 @@ class Results:
 
 
 class Collector(Callback):
-    """Keeps what an evaluation sees."""
+    """Keeps what an evaluation sees, over all processes.
+
+    Args:
+        task: what is evaluated.
+    """
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._outputs: list[Any] = []
-        self._targets: list[Any] = []
-        self._metadata: list[Any] = []
+
+    def begin(self, engine: Engine, batches: Batches) -> None:
+        """An evaluation of these batches comes."""
+        self._sinks = [outputs_of(self._task, batches, engine.device) for _ in range(3)]
+        self._first: Any = None
+        self._gathering = gathering(engine, self._take, batches)
 
     def on_eval_start(self, state: State) -> None:
         """Start the clock."""
         self._began = time.perf_counter()
 
     def on_eval_batch_end(self, state: State) -> None:
-        """Bring one batch to the CPU."""
+        """Keep one batch."""
         _, targets = self._task.prepare_batch(state.batch)
-        self._outputs.append(move(state.output, CPU))  # waits for the device
-        self._targets.append(move(targets, CPU))
-        self._metadata.append(move(dict(self._task.metadata(state.batch)), CPU))
+        self._gathering.add((state.output, targets, dict(self._task.metadata(state.batch))))
 
     def on_eval_end(self, state: State) -> None:
         """Stop the clock."""
         self._seconds = time.perf_counter() - self._began
 
-    def join(self, in_order: Callable[[list[Any]], list[Any]]) -> None:
-        """Take in what other processes saw; `in_order` makes one list of all processes' lists."""
-        self._outputs = in_order(self._outputs)
-        self._targets = in_order(self._targets)
-        self._metadata = in_order(self._metadata)
-
     def results(self, values: dict[str, float]) -> Results:
-        """Everything joined, in the order it came."""
-        outputs = self._task.join(self._outputs)
-        targets = None if self._targets[0] is None else self._task.join(self._targets)
+        """Everything, in data order. All processes ask for it."""
+        self._gathering.finish()
+        outputs, targets, metadata = (
+            sink.result() if given is not None else None
+            for sink, given in zip(self._sinks, self._first, strict=True)
+        )
         return Results(
             values=values,
             outputs=outputs,
             predictions=self._task.decide(outputs, targets),
             targets=targets,
-            metadata=self._task.join(self._metadata) if self._metadata[0] else {},
+            metadata=metadata or {},
             seconds=self._seconds,
         )
+
+    def _take(self, parts: tuple[Any, Any, Any]) -> None:
+        if self._first is None:
+            self._first = (parts[0], parts[1], parts[2] or None)
+        for sink, part, given in zip(self._sinks, parts, self._first, strict=True):
+            if given is not None:
+                sink.add(part)
 
 
 class Cache:

@@ -200,10 +200,6 @@ class Engine:
         """Opened data to evaluate or predict on as the loops read them."""
         return batches
 
-    def in_order(self, outputs: list[Any], batches: Batches) -> list[Any]:
-        """What was made of each batch of `batches`, over all processes, in data order."""
-        return outputs
-
 
 class Clip:
     """No clipping: the base class."""

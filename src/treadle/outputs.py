@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from treadle.data import map_tree, move
+from treadle.data import Batches, concatenate, map_tree, move
+from treadle.task import Task
 
 CPU = torch.device("cpu")
 
+Layout = list[tuple[str, "Part"]]
+"""The leaves' names, and what each has in all batches."""
+
 Part = tuple[tuple[int, ...], torch.dtype] | None
 """What is the same in all batches of a leaf: the shape of a row, and the type; None for None."""
+
+
+class Sink(Protocol):
+    """What takes in outputs batch by batch and has all of them at the end."""
+
+    def add(self, output: Any) -> None:
+        """Take in what the model said of the next batch, which may change afterwards."""
+
+    def result(self) -> Any:
+        """All of it, in the order it came."""
 
 
 class Outputs:
@@ -30,7 +44,7 @@ class Outputs:
 
     def add(self, output: Any) -> None:
         """Take in what the model said of the next batch; waits for the device."""
-        self._batches.append(move(output, CPU))
+        self._batches.append(map_tree(_own, output))
 
     def result(self) -> Any:
         """All of it, in the order it came."""
@@ -48,20 +62,25 @@ class StoredOutputs(Outputs):
         join: see `Outputs`; used where there is a list after all.
         rows: how many there will be; where only `batches` is known, None.
         batches: how many batches there will be, or None.
+        device: where the storage lies.
     """
 
     def __init__(
-        self, join: Callable[[list[Any]], Any], rows: int | None, batches: int | None = None
+        self,
+        join: Callable[[list[Any]], Any],
+        rows: int | None,
+        batches: int | None = None,
+        device: torch.device = CPU,
     ) -> None:
         super().__init__(join)
-        self._rows, self._count = rows, batches
+        self._rows, self._count, self._device = rows, batches, device
         self._stops = [0]
         self._storage: list[Tensor | None] = []
-        self._layout: list[tuple[str, Part]] = []
+        self._layout: Layout = []
         self._add: Callable[[Any], None] = self._add_first
 
     def add(self, output: Any) -> None:
-        """Put what the model said of the next batch into its place; waits for the device."""
+        """Put what the model said of the next batch into its place; waits for another device."""
         self._add(output)
 
     def result(self) -> Any:
@@ -80,7 +99,9 @@ class StoredOutputs(Outputs):
             self._turn_to_list(output)
             return
         self._layout, self._first = layout, output
-        self._storage = [part and torch.empty((total, *part[0]), dtype=part[1]) for _, part in layout]
+        self._storage = [
+            part and torch.empty((total, *part[0]), dtype=part[1], device=self._device) for _, part in layout
+        ]
         if type(output) is Tensor:
             assert self._storage[0] is not None
             self._whole, self._add = self._storage[0], self._add_tensor
@@ -96,7 +117,7 @@ class StoredOutputs(Outputs):
             stop = start + output.shape[0]
             place = whole[start:stop]
             if place.shape == output.shape:  # and there is room for it
-                place.copy_(output)  # waits for the device
+                place.copy_(output)  # waits for another device
                 self._stops.append(stop)
                 return
         self._turn_to_list(output)
@@ -110,7 +131,7 @@ class StoredOutputs(Outputs):
             return
         for whole, (_, leaf) in zip(self._storage, parts, strict=True):
             if whole is not None:
-                whole[start : start + rows].copy_(leaf)  # waits for the device
+                whole[start : start + rows].copy_(leaf)  # waits for another device
         self._stops.append(start + rows)
 
     def _turn_to_list(self, output: Any) -> None:
@@ -124,6 +145,88 @@ class StoredOutputs(Outputs):
     def _tree(self, parts: list[Tensor | None]) -> Any:
         remaining = iter(parts)
         return map_tree(lambda _: next(remaining), self._first)
+
+
+class OutputBlocks:
+    """Rows from an accelerator, many batches at a time: one wait for each block instead of each batch.
+
+    Args:
+        sink: gets the blocks, on the CPU, as if each were one batch.
+        device: where the model is.
+        size: how many bytes a block has at least.
+    """
+
+    def __init__(self, sink: Sink, device: torch.device, size: int = 2**25) -> None:
+        self._sink, self._device, self._size = sink, device, size
+        self._layout: Layout | None = None
+        self._room = 0
+
+    def add(self, output: Any) -> None:
+        """Keep the rows of one batch; what has no rows goes on at once."""
+        parts = list(named_leaves(output))
+        layout, rows = layout_of(parts), rows_of(parts)
+        if layout is None or not rows or layout != self._layout or rows > self._room:
+            self._hand_on()
+            if layout is None or not rows:
+                self._sink.add(output)
+                return
+            self._begin(layout, parts, rows)
+        self._block.add(output)
+        self._room -= rows
+
+    def result(self) -> Any:
+        """All of it, in the order it came."""
+        self._hand_on()
+        return self._sink.result()
+
+    def _begin(self, layout: Layout, parts: list[tuple[str, Any]], rows: int) -> None:
+        bytes_of_row = sum(leaf.nbytes for _, leaf in parts if leaf is not None) / rows
+        self._layout = layout
+        self._room = max(rows, int(self._size / max(bytes_of_row, 1)))
+        self._block = StoredOutputs(concatenate, self._room, device=self._device)
+
+    def _hand_on(self) -> None:
+        if self._layout is not None:
+            self._sink.add(move(self._block.result(), CPU))  # waits for the device
+            self._layout, self._room = None, 0
+
+
+class JoinedOutputs(Outputs):
+    """A list, joined at the end, that goes on as one.
+
+    Args:
+        join: see `Outputs`.
+        sink: gets what was joined.
+    """
+
+    def __init__(self, join: Callable[[list[Any]], Any], sink: Sink) -> None:
+        super().__init__(join)
+        self._sink = sink
+
+    def result(self) -> Any:
+        """What the sink makes of it."""
+        self._sink.add(super().result())
+        return self._sink.result()
+
+
+def outputs_of(task: Task, batches: Batches, device: torch.device, files: Sink | None = None) -> Sink:
+    """Where outputs for opened data go.
+
+    Args:
+        task: one that joins outputs itself gets them as a list.
+        batches: what they are outputs for.
+        device: where the model is.
+        files: where they are to end; None: in memory.
+    """
+    if type(task).join is not Task.join:
+        return Outputs(task.join) if files is None else JoinedOutputs(task.join, files)
+    if device.type == "cpu":
+        return files or StoredOutputs(task.join, batches.num_samples, batches.length)
+    return OutputBlocks(files or StoredOutputs(task.join, batches.num_samples), device)
+
+
+def _own(leaf: Any) -> Any:
+    return leaf.to(CPU, copy=True) if isinstance(leaf, Tensor) else move(leaf, CPU)  # waits for the device
 
 
 def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -147,9 +250,9 @@ def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from named_leaves(child, f"{name}.{key}" if name else str(key))
 
 
-def layout_of(parts: list[tuple[str, Any]]) -> list[tuple[str, Part]] | None:
+def layout_of(parts: list[tuple[str, Any]]) -> Layout | None:
     """What all batches must have in common to be stored as rows; None where a leaf is no tensor of rows."""
-    layout: list[tuple[str, Part]] = []
+    layout: Layout = []
     for name, leaf in parts:
         if leaf is None:
             layout.append((name, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ from treadle.checkpoint import weights_sha256
 from treadle.collecting import Cache, Collector, Results
 from treadle.composing import check_further
 from treadle.data import Source, map_tree
-from treadle.engine import Engine
 from treadle.events import Callback, Hook, as_callbacks
-from treadle.output_files import OutputFiles
-from treadle.outputs import Outputs, StoredOutputs
-from treadle.parallel import together
+from treadle.output_files import OutputFiles, files_of
+from treadle.outputs import outputs_of
+from treadle.parallel import gathering, together
 from treadle.preparing import looking, prepare
 from treadle.recording import recorded
 from treadle.runs import Run
@@ -148,8 +147,8 @@ class Trainer(Settings):
         if cached is not None:
             return cached
         with looking(self, task, data, name, collector) as (state, batches):
+            collector.begin(state.engine, batches)
             values = loops.evaluate(state, batches, name)
-            collector.join(lambda made: state.engine.in_order(made, batches))
             results = collector.results(values)
         self._cache.put(objects, key, results)
         return results
@@ -168,18 +167,13 @@ class Trainer(Settings):
             ValueError: nothing can be written at `out`; this is looked at before anything else.
         """
         files = None if out is None else OutputFiles(out)
-        with looking(self, task, data, "predict") as (state, batches), ExitStack() as cleanup:
+        with looking(self, task, data, "predict") as (state, batches), files or nullcontext():
             engine = state.engine
-            if type(task).join is not Task.join or engine.strategy.is_shared:
-                outputs = Outputs(lambda made: task.join(engine.in_order(made, batches)))
-            elif files is None:
-                outputs = StoredOutputs(task.join, batches.num_samples, batches.length)
-            else:
-                loops.predict(state, batches, cleanup.enter_context(files).add)
-                return files.result()
-            loops.predict(state, batches, outputs.add)
-            result = outputs.result()
-            return result if files is None else _written(files, result, engine)
+            sink = outputs_of(task, batches, engine.device, files and files_of(files, engine))
+            gathered = gathering(engine, sink.add, batches)
+            loops.predict(state, batches, gathered.add)
+            gathered.finish()
+            return sink.result()
 
     def predict_sample(self, task: Task, sample: Any) -> Any:
         """The prediction for one sample, given as the data set would give it, without a batch dimension."""
@@ -195,16 +189,6 @@ class Trainer(Settings):
         if output is not None:
             task.store_result(result, str(output))
         return result
-
-
-def _written(files: OutputFiles, result: Any, engine: Engine) -> Any:
-    """What all processes have is written by one of them, and read by all."""
-    if engine.strategy.is_main:
-        with files:
-            files.add(result)
-            files.result()
-    engine.gather(None)
-    return files.read(result)
 
 
 def _call(hooks: Iterable[Hook], state: State) -> None:

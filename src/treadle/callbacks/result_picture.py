@@ -59,6 +59,7 @@ class ResultPicture(Callback):
             self._seen += 1
             if self._seen % self.every == 0:
                 self._collector = Collector(state.task)
+                self._collector.begin(state.engine, state.evaluations[self.data])
                 self._collector.on_eval_start(state)
 
     def on_eval_batch_end(self, state: State) -> None:
@@ -72,8 +73,7 @@ class ResultPicture(Callback):
         if collector is None:
             return
         collector.on_eval_end(state)
-        batches = state.evaluations[self.data]
-        collector.join(lambda made: list(state.engine.in_order(made, batches)))
+        values = {key: value for key, value in state.results.items() if key.startswith(f"{self.data}/")}
+        results = collector.results(values)
         if state.is_main:
-            values = {key: value for key, value in state.results.items() if key.startswith(f"{self.data}/")}
-            state.log_picture(self.picture, self.draw(collector.results(values)))
+            state.log_picture(self.picture, self.draw(results))

@@ -5,6 +5,7 @@
 
 from treadle.parallel.choosing import engine_of, state_of, strategy_of
 from treadle.parallel.environment import place_of
+from treadle.parallel.gathering import gathering
 from treadle.parallel.together import looking_together, together
 
-__all__ = ["engine_of", "looking_together", "place_of", "state_of", "strategy_of", "together"]
+__all__ = ["engine_of", "gathering", "looking_together", "place_of", "state_of", "strategy_of", "together"]

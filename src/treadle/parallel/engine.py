@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -84,17 +84,6 @@ class ParallelEngine(Engine):
         if self.strategy.skips_empty:
             return Present(batches)
         return batches if batches.aligned else self._together(batches)
-
-    def in_order(self, outputs: list[Any], batches: Batches) -> list[Any]:
-        """What was made of each batch by all processes, by batch and rank, which is data order."""
-        positions: Iterable[int] = batches.positions if isinstance(batches, Present) else range(len(outputs))
-        parts = self.gather_shares([list(positions), outputs])
-        placed = [
-            (position, rank, output)
-            for rank, (where, made) in enumerate(parts)
-            for position, output in zip(where, made, strict=True)
-        ]
-        return [output for _, _, output in sorted(placed, key=lambda entry: entry[:2])]
 
     def _together(self, batches: Batches) -> Batches:
         lengths = self.gather(batches.length)
