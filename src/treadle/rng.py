@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def seed_all(seed: int, rank: int = 0) -> None:
@@ -32,7 +33,6 @@ def capture() -> dict[str, Any]:
     """
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return {
         "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "gauss": gauss},
         "numpy": {
@@ -43,7 +43,7 @@ def capture() -> dict[str, Any]:
             "cached": float(cached),
         },
         "torch": torch.get_rng_state(),
-        "devices": list(devices),
+        "devices": _device_states(),
     }
 
 
@@ -61,8 +61,7 @@ def restore(state: dict[str, Any]) -> None:
         )
     )
     torch.set_rng_state(state["torch"])
-    if state["devices"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["devices"][: torch.cuda.device_count()])
+    _set_device_states(state["devices"])
 
 
 def derived(state: dict[str, Any], number: int) -> dict[str, Any]:
@@ -81,12 +80,41 @@ def isolated() -> Iterator[None]:
     this is saved, so the states stay in each library's own form, which is ten times as fast as `capture`.
     """
     python, numpy, torch_state = random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    devices = _device_states()
     try:
         yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(torch_state)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
+        _set_device_states(devices)
+
+
+def _device_states() -> list[Tensor]:
+    """The generators of the accelerators that are in use; nothing is initialised for it."""
+    module = _accelerator()
+    if module is None:
+        return []
+    if hasattr(module, "get_rng_state_all"):
+        return list(module.get_rng_state_all())
+    return [module.get_rng_state()]
+
+
+def _set_device_states(states: list[Tensor]) -> None:
+    module = _accelerator() if states else None
+    if module is None:
+        return
+    if hasattr(module, "set_rng_state_all"):
+        module.set_rng_state_all(states[: module.device_count()])
+    else:
+        module.set_rng_state(states[0])
+
+
+def _accelerator() -> Any:
+    """torch's module for the kind of accelerator that it was built for (torch.cuda, torch.mps, ...)."""
+    device = torch.accelerator.current_accelerator()
+    if device is None:
+        return None
+    module = torch.get_device_module(device)
+    in_use = getattr(module, "is_initialized", module.is_available)
+    return module if in_use() else None

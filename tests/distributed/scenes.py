@@ -347,7 +347,7 @@ def shown(folder: str) -> int:
 
 
 def written(folder: Path) -> list[Any]:
-    """Predictions of every sample by its own number: in memory, in a file that all processes read, collected."""
+    """Predictions of every sample by its own number: in memory, in a file, collected."""
     trainer, task = treadle.Trainer(run_dir=None, progress=False), make_task()
     task.model = torch.nn.Flatten()
     numbers = torch.arange(101.0).unsqueeze(1)
