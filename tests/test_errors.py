@@ -201,3 +201,33 @@ def test_the_callers_arguments_are_not_changed(tmp_path: Path) -> None:
     trainer.fit(task(optimizer=optimizer, metrics=metrics), (X, Y))
     assert (str(optimizer), callbacks, metrics) == kept
     assert not metrics["accuracy"].compute() >= 0  # the templates counted nothing
+
+
+def test_a_loss_named_loss_is_refused() -> None:
+    """It would be logged together with the sum of all."""
+
+    class Lightning(treadle.SupervisedTask):
+        def compute_loss(self, batch: Any, state: treadle.State) -> Any:
+            loss = super().compute_loss(batch, state)
+            return {"loss": loss, "accuracy": loss.detach()}
+
+    task = Lightning(nn.Linear(4, 3), cross_entropy)
+    trainer = treadle.Trainer(max_epochs=1, run_dir=None, progress=False)
+    with pytest.raises(ValueError, match=r"losses named 'loss', 'accuracy': all of them are trained on"):
+        trainer.fit(task, (torch.randn(6, 4), torch.arange(6) % 3))
+    with pytest.raises(ValueError, match="one of the named losses is 'loss'"):
+        treadle.SupervisedTask(nn.Linear(4, 3), {"loss": cross_entropy})
+
+
+def test_predictions_of_other_lengths_say_what_to_do() -> None:
+    class Ragged(treadle.SupervisedTask):
+        def predict_step(self, batch: Any, state: treadle.State) -> Any:
+            return batch[0][:, : 2 + len(batch[0])]
+
+    trainer = treadle.Trainer(run_dir=None, progress=False)
+    with pytest.raises(
+        ValueError, match=r"rows have the shapes \(4,\), \(6,\)\. Pad all.*or override Task.join"
+    ):
+        trainer.predict(
+            Ragged(nn.Linear(8, 3), cross_entropy), treadle.Loader((torch.ones(6, 8), torch.ones(6)), 4)
+        )

@@ -148,3 +148,32 @@ def test_a_damaged_last_checkpoint_is_passed_over_aloud(tmp_path: Path) -> None:
         load_model(run, make_model(), "last")
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         load_model(run, make_model(), "step-00000009")
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(20, 8)
+        self.head = nn.Linear(8, 20, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.words(inputs))  # type: ignore[no-any-return]
+
+
+def test_averages_of_tied_weights_come_back_under_every_name(tmp_path: Path) -> None:
+    """The averages have one of the names, the checkpoint both."""
+    inputs, targets = torch.arange(40) % 20, torch.arange(40).flip(0) % 20
+    average = treadle.callbacks.ExponentialMovingAverage(0.9)
+    task = treadle.SupervisedTask(Tied(), nn.functional.cross_entropy, torch.optim.Adam, lr=0.05)
+    trainer = treadle.Trainer(
+        max_epochs=3, seed=0, run_dir=tmp_path / "run", progress=False, callbacks=[average]
+    )
+    run = trainer.fit(task, treadle.Loader((inputs, targets), 8), val=(inputs, targets))
+    loaded = load_model(run, Tied(), "last")
+    loss = float(nn.functional.cross_entropy(loaded(inputs), targets).detach())
+    assert loss == pytest.approx(run.history["val/loss"][-1], rel=1e-6)
+    assert loaded.head.weight is loaded.words.weight
+    raw = load_model(run, Tied(), "last", averages=False)
+    assert not torch.equal(raw.head.weight, loaded.head.weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -43,3 +45,24 @@ def test_a_network_inside_of_a_loss_is_not_trained() -> None:
         treadle.Trainer(max_epochs=2, run_dir=None, progress=False, seed=0).fit(task, (X, Y))
         assert torch.equal(compared.network.weight, before)
         assert compared.network.weight.grad is None  # and its gradients are cleared with the others
+
+
+def test_a_metric_function_may_turn_outputs_into_arrays() -> None:
+    def right(output: Any, target: Tensor) -> float:
+        return float((output["scores"].numpy().argmax(1) == target.numpy()).mean())
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+            return {"scores": self.layer(inputs)}
+
+    def loss(output: Any, target: Tensor) -> Tensor:
+        return cross_entropy(output["scores"], target)
+
+    task = treadle.SupervisedTask(Named(), loss, metrics={"right": right})
+    inputs, targets = torch.randn(12, 4), torch.arange(12) % 3
+    run = treadle.Trainer(max_epochs=1, run_dir=None, progress=False).fit(task, (inputs, targets))
+    assert 0 <= run.history["train/right"][0] <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -121,6 +122,20 @@ def prefer_fused(optimizer: Optimizer, task: Task) -> None:
     if dense and placed and free:
         for group in optimizer.param_groups:
             group["fused"] = True
+        _leave_sparse(optimizer)
+
+
+def _leave_sparse(optimizer: Optimizer) -> None:
+    """Undo the choice before the first step if a gradient turns out to be sparse, which no kernel takes."""
+
+    def look(*_: Any) -> None:
+        handle.remove()
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        if any(gradient is not None and gradient.is_sparse for gradient in gradients):
+            for group in optimizer.param_groups:
+                group["fused"] = None
+
+    handle = optimizer.register_step_pre_hook(look)
 
 
 def _holds_only(optimizer: Optimizer, own: set[int]) -> bool:

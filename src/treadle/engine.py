@@ -66,6 +66,7 @@ class Engine:
         self._zero_grad: Callable[[], None] = self.clear_gradients
         self._steppers: dict[Optimizer, Callable[[], Any]] = {}
         self._stepped: dict[Optimizer, list[nn.Parameter]] = {}
+        self._groups: dict[Optimizer, int] = {}
         self._ticks: dict[Optimizer, tuple[BoundSchedule, ...]] = {}
 
     def setup(
@@ -86,11 +87,18 @@ class Engine:
         self._parameters = list(task.parameters())
         self._zero_grad = zero_grad or self.clear_gradients
         self._steppers = {o: self.precision.stepper(o) for o in optimizers.values()}
-        self._stepped = {o: [p for g in o.param_groups for p in g["params"]] for o in optimizers.values()}
+        self._learn_parameters()
         self._ticks = {
             optimizer: (schedules[name],) if name in schedules and schedules[name].every == "step" else ()
             for name, optimizer in optimizers.items()
         }
+
+    def _learn_parameters(self) -> None:
+        """At set-up, and when an optimizer has got a group more: some layers begin to train during a run."""
+        self._stepped = {o: [p for g in o.param_groups for p in g["params"]] for o in self._steppers}
+        self._groups = {o: len(o.param_groups) for o in self._steppers}
+        stepped = (parameter for parameters in self._stepped.values() for parameter in parameters)
+        self._parameters = list(dict.fromkeys([*self._parameters, *stepped]))
 
     def split(self, window: list[Any]) -> list[Any]:
         """The micro-batches of a window of loader batches."""
@@ -146,6 +154,8 @@ class Engine:
         precision = self.precision
         self.stepping = optimizers
         for optimizer in optimizers:
+            if len(optimizer.param_groups) != self._groups[optimizer]:
+                self._learn_parameters()
             precision.unscale(optimizer)
         for listener in self.before_step:
             listener()

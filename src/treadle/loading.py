@@ -131,8 +131,9 @@ def _state_dict(contents: dict[str, Any], averages: bool) -> dict[str, Any]:
     weights = {**contents.get("model", {}), **contents.get("model_extra", {})}
     for state in contents.get("callbacks", {}).values() if averages else ():
         found = state.get("averages") if isinstance(state, dict) else None
-        if isinstance(found, dict):  # of a WeightAveraging, under the names of the task's weights
-            weights.update({name: value for name, value in found.items() if name in weights})
+        if isinstance(found, dict):  # of a WeightAveraging, under one name for each of the task's weights
+            averaged = {id(weights[name]): value for name, value in found.items() if name in weights}
+            weights = {name: averaged.get(id(value), value) for name, value in weights.items()}
     return weights
 
 

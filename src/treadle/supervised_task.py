@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from treadle import class_path
+from treadle.loss_items import items_of, with_tensors
 from treadle.metrics import Metric, as_metric
 from treadle.schedules import Schedule, as_schedule
 from treadle.state import State
-from treadle.task import Loss, Task
+from treadle.strategy import Items
+from treadle.task import TOTAL, Loss, Task
 
 
 class SupervisedTask(Task):
@@ -62,6 +64,7 @@ class SupervisedTask(Task):
         self.model = model
         self.target = target
         self.loss = _built_loss(loss)
+        self._items = items_of(self.loss)
         self.loss_weights = _checked_weights(loss_weights, self.loss)
         losses = self.loss.values() if isinstance(self.loss, dict) else ()
         stateful = [one for one in losses if isinstance(one, nn.Module) and one.state_dict()]
@@ -99,11 +102,26 @@ class SupervisedTask(Task):
         target = inputs.pop(key) if key else None
         return (next(iter(inputs.values())) if len(inputs) == 1 else inputs), target
 
+    def num_items(self, batch: Any) -> Items:
+        """Targets, as the loss is the mean over them; where there are none, samples.
+
+        For cross entropy with class weights, the sum of the weights of the targets; with an `ignore_index` of
+        one's own, the targets that count. Both are tensors, which are not waited for.
+        """
+        if self._items is None and type(batch) is tuple and type(batch[-1]) is Tensor and batch[-1].dim():
+            return batch[-1].shape[0]  # the common case, without another call
+        target = self.prepare_batch(batch)[1]
+        if not isinstance(target, Tensor) or not target.dim():
+            return super().num_items(batch)
+        if self._items is None or target.is_floating_point():
+            return target.shape[0]
+        return self._items(target)
+
     def forward(self, inputs: Any) -> Any:
         """The model's output for prepared inputs."""
         if type(inputs) is Tensor:
             return self.model(inputs)
-        if isinstance(inputs, tuple):
+        if type(inputs) is tuple:
             return self.model(*inputs)
         if isinstance(inputs, Mapping):
             return self.model(**inputs)
@@ -152,6 +170,11 @@ def _built_loss(loss: Any) -> Any:
     if isinstance(loss, Mapping):
         if not loss:
             raise ValueError("SupervisedTask: loss is an empty mapping; give at least one named loss")
+        if TOTAL in loss:
+            raise ValueError(
+                f"SupervisedTask: one of the named losses is {TOTAL!r}, which their weighted sum is called; "
+                "name it otherwise"
+            )
         return {str(name): _built_loss(one) for name, one in loss.items()}
     if isinstance(loss, type) and issubclass(loss, nn.Module):
         raise TypeError(
@@ -161,7 +184,7 @@ def _built_loss(loss: Any) -> Any:
         raise TypeError(
             f"SupervisedTask: loss is {_described(loss)}; give a function or module of (output, target)"
         )
-    return loss
+    return with_tensors(loss)
 
 
 def _checked_weights(weights: Mapping[str, float] | None, loss: Any) -> dict[str, float]:

@@ -19,6 +19,9 @@ from treadle.strategy import Items
 
 Loss = Tensor | Mapping[str, Tensor]
 
+TOTAL = "loss"
+"""What the scalar that is trained on is logged as."""
+
 
 class Task(nn.Module):
     """What is learned, and what one batch means. Subclass it and override the level you need.
@@ -152,9 +155,15 @@ class Task(nn.Module):
         """One scalar from the loss or the weighted losses, each logged under its name.
 
         Raises:
-            ValueError: a loss is not a scalar.
+            ValueError: a loss is not a scalar, or one of several is named "loss".
         """
         if type(loss) is not Tensor and isinstance(loss, Mapping):
+            if TOTAL in loss:
+                raise ValueError(
+                    f"{type(self).__name__}.compute_loss returned losses named {', '.join(map(repr, loss))}: "
+                    f"all of them are trained on, and their weighted sum is called {TOTAL!r}. Name this one "
+                    "otherwise; a value to look at goes to state.log(name, value)"
+                )
             named = {name: _scalar(value, f"the loss {name!r}") for name, value in loss.items()}
             for name, value in named.items():
                 state.log(name, value)
@@ -162,7 +171,7 @@ class Task(nn.Module):
             loss = functools.reduce(torch.add, terms)
         elif not isinstance(loss, Tensor) or loss.ndim:
             _scalar(loss, "the loss")
-        state.log("loss", loss)
+        state.log(TOTAL, loss)
         return loss
 
     def backward(self, loss: Tensor, share: Share, state: State) -> None:

@@ -309,3 +309,23 @@ def test_D5_a_real_hugging_face_dataset() -> None:
     found = make_trainer().evaluate(task, treadle.Loader(rows, 5, collate=Padding()))
     plain = make_trainer().evaluate(task, treadle.Loader(texts(), 5, collate=Padding()))
     assert found == pytest.approx(plain)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_encoder_decoder_predicts_given_the_labels_before() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=VOCABULARY, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0
+    )
+    model = transformers.T5ForConditionalGeneration(config)
+    tokens = torch.arange(60).reshape(10, 6) % VOCABULARY
+    data = [{"input_ids": row, "labels": row.flip(0)} for row in tokens]
+    trainer = treadle.Trainer(max_epochs=1, seed=0, run_dir=None, progress=False)
+    for loss in (None, cross_entropy):
+        task = HuggingFaceTask(model, loss, lr=1e-3)
+        trainer.fit(task, treadle.Loader(data, 4))
+        found = trainer.predict(task, treadle.Loader(data, 4))
+        with torch.no_grad():
+            expected = model.eval()(input_ids=tokens, labels=tokens.flip(1)).logits
+        assert torch.allclose(found, expected, atol=1e-5)

@@ -120,12 +120,19 @@ def concatenate(batches: list[Any]) -> Any:
     stay None where all are None.
 
     Raises:
-        ValueError: there is nothing to join, or the structures differ.
+        ValueError: there is nothing to join, or the structures or the shapes of rows differ.
     """
     if not batches:
         raise ValueError("concatenate: there is nothing to join")
     first = batches[0]
     if isinstance(first, Tensor):
+        shapes = {tuple(batch.shape[1:]) for batch in batches if isinstance(batch, Tensor)}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"outputs of several batches cannot be made one: their rows have the shapes "
+                f"{', '.join(map(str, sorted(shapes)))}. Pad all batches to one length "
+                "(treadle.interop.huggingface.Padding(length=...)), or override Task.join"
+            )
         return torch.cat(batches) if first.dim() else torch.stack(batches)
     if isinstance(first, np.ndarray):
         return np.concatenate(batches) if first.ndim else np.stack(batches)

@@ -56,6 +56,8 @@ class HuggingFaceTask(SupervisedTask):
         labels: str = "labels",
     ) -> None:
         super().__init__(model, loss, optimizer, lr, scheduler, metrics, target=labels)
+        # An encoder-decoder makes the decoder's input of the labels, also where no loss is asked for.
+        self._reads_labels = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
     def prepare_batch(self, batch: Any) -> tuple[Any, Any]:
         """The batch by keyword, labels included, and the labels that the logits stand for (or None).
@@ -94,7 +96,7 @@ class HuggingFaceTask(SupervisedTask):
             ValueError: the model returned no loss: the batch has no labels, or the model cannot compute one.
         """
         inputs, labels = self.prepare_batch(batch)
-        if self.loss is not None:  # the model need not compute another
+        if self.loss is not None and not self._reads_labels:  # the model need not compute another
             inputs = {name: value for name, value in inputs.items() if name != self.target}
         output = self.forward(inputs)
         state.output = logits = self.align_logits(_part(output, "logits"))
@@ -114,10 +116,11 @@ class HuggingFaceTask(SupervisedTask):
         return loss
 
     def predict_step(self, batch: Any, state: State) -> Any:
-        """The logits of a batch, whether it has labels or not."""
+        """The logits of a batch, with labels or without; an encoder-decoder reads the labels before each."""
         inputs, _ = self.prepare_batch(batch)
-        output = self.forward({name: value for name, value in inputs.items() if name != self.target})
-        return self.postprocess(_part(output, "logits"))
+        if not self._reads_labels:
+            inputs = {name: value for name, value in inputs.items() if name != self.target}
+        return self.postprocess(_part(self.forward(inputs), "logits"))
 
 
 class CausalLanguageTask(HuggingFaceTask):

@@ -168,7 +168,8 @@ class Mean(Metric):
         Raises:
             ValueError: the function returned something else than a scalar.
         """
-        self.add(self.function(output, target), _items(target if target is not None else output))
+        value = self.function(_detached(output), target)
+        self.add(value, _items(target if target is not None else output))
 
     def add(self, value: Tensor | float, items: int) -> None:
         """Add the mean `value` of `items` items."""
@@ -188,6 +189,15 @@ class Mean(Metric):
 
     def _label(self) -> str:
         return f"metric function {getattr(self.function, '__name__', type(self.function).__name__)}"
+
+
+def _detached(tree: Any) -> Any:
+    """Outputs without the way back, so that a function may turn them into NumPy arrays."""
+    if isinstance(tree, Tensor):
+        return tree.detach()
+    if type(tree) is dict:
+        return {key: _detached(value) for key, value in tree.items()}
+    return type(tree)(map(_detached, tree)) if type(tree) in (tuple, list) else tree
 
 
 def _items(tree: Any) -> int:

@@ -52,6 +52,8 @@ class ParallelEngine(Engine):
 
     def step(self, *optimizers: Optimizer) -> None:
         """Complete the gradients over all processes, then step; see `Engine.step`."""
+        if any(len(optimizer.param_groups) != self._groups[optimizer] for optimizer in optimizers):
+            self._learn_parameters()
         self.strategy.complete_gradients(p for o in optimizers for p in self._stepped[o])
         super().step(*optimizers)
         self.strategy.after_step()
