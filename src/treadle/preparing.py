@@ -13,6 +13,7 @@ import torch
 from treadle import rng
 from treadle.callbacks import progress_bar
 from treadle.checkpoint.contents import restore
+from treadle.compiling import compile_in_place
 from treadle.composing import check_evaluation, check_task, optimizers_of, schedules_of, set_horizon
 from treadle.data import Batches, Source, as_source
 from treadle.engine import Engine
@@ -88,10 +89,8 @@ def prepare(
     state.schedules = schedules_of(task, state)
     _set_up(engine, state)
     state.turn = state.turned(Fitting(state) if settings.microbatch_size == "auto" else task.train_step)
-    if settings.compile:
-        arguments = dict(settings.compile) if isinstance(settings.compile, Mapping) else {}
-        for module in task.compile_modules():
-            module.compile(**arguments)
+    if settings.compile is not None:
+        compile_in_place(task.compile_modules(), settings.compile)
     if settings.deterministic:
         stack.enter_context(_deterministic())
     task.train()

@@ -44,7 +44,8 @@ class Trainer(Settings):
         precision: "fp32", "bf16" (autocast), "fp16" (autocast with a loss scaler), or a `Precision`.
         microbatch_size: the most samples that go through the model at once; changes memory, not the math.
             "auto" begins with the whole batch and halves it whenever memory runs out.
-        compile: compile the model with torch.compile, in place; a mapping gives its arguments.
+        compile: True or "model" compiles the task's modules with torch.compile, in place; a mapping gives its
+            arguments.
         deterministic: ask torch for deterministic kernels.
         run_dir: the folder of the run's record. One that holds a run already is not touched: the new run
             goes to run_dir-2, and so on. None keeps the record in memory only.
