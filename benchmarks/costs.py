@@ -15,13 +15,14 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
 
 import treadle
 
@@ -143,14 +144,25 @@ def looking(pairs: int) -> Iterator[tuple[str, str]]:
     trainer = treadle.Trainer(run_dir=None, progress=False, device="cpu")
     model = task.model.eval()
 
-    def bare_evaluation(size: int, count: int) -> dict[str, float]:
+    def evaluated(batches: Iterable[tuple[torch.Tensor, torch.Tensor]], count: int) -> dict[str, float]:
         total, right = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
         with torch.inference_mode():
-            for inputs, targets in zip(X[:count].split(size), Y[:count].split(size), strict=True):
+            for inputs, targets in batches:
                 output = model(inputs)
                 total.add_(cross_entropy(output, targets), alpha=len(targets))
                 right += (output.argmax(1) == targets).count_nonzero()
         return {"test/loss": total.item() / count, "test/accuracy": right.item() / count}
+
+    def bare_evaluation(size: int, count: int) -> dict[str, float]:
+        return evaluated(zip(X[:count].split(size), Y[:count].split(size), strict=True), count)
+
+    def loader_evaluation(size: int, count: int) -> dict[str, float]:
+        return evaluated(DataLoader(TensorDataset(X[:count], Y[:count]), size), count)
+
+    def loader_prediction(size: int, count: int) -> torch.Tensor:
+        loader = DataLoader(TensorDataset(X[:count], Y[:count]), size)
+        with torch.inference_mode():
+            return torch.cat([model(inputs) for inputs, _ in loader])
 
     def bare_prediction(size: int, count: int) -> torch.Tensor:
         with torch.inference_mode():
@@ -174,6 +186,8 @@ def looking(pairs: int) -> Iterator[tuple[str, str]]:
             ("evaluate, over a bare loop", trainer.evaluate, bare_evaluation),
             ("predict, over a bare loop that joins a list", trainer.predict, bare_prediction),
             ("predict, over a bare loop that stores rows", trainer.predict, stored_prediction),
+            ("evaluate, over a loop with a DataLoader", trainer.evaluate, loader_evaluation),
+            ("predict, over a loop with a DataLoader", trainer.predict, loader_prediction),
         ):
             one = functools.partial(_look, ours, task, loaders)
             yield (

@@ -5,7 +5,7 @@ configuration is timed against the same careful hand-written loop (no `.item()`,
 losses kept on the device), in turns A B A B within one process; ratios are taken pair by pair, and the
 loop against itself gives the noise.
 
-    python benchmarks/overhead.py [--steps 2000] [--pairs 15] [--threads 1]
+    python benchmarks/overhead.py [--steps 2000] [--pairs 15] [--threads 1] [--device cuda]
 """
 
 from __future__ import annotations
@@ -34,11 +34,19 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, CLASSES))
 
 
-def data(steps: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def data(steps: int, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches on the device already."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(steps, BATCH, FEATURES, generator=generator)
     targets = torch.randint(CLASSES, (steps, BATCH), generator=generator)
-    return list(zip(inputs, targets, strict=True))
+    return list(zip(inputs.to(device), targets.to(device), strict=True))
+
+
+def settled(device: torch.device) -> float:
+    """The time when the device has done what it was told to."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
 
 class Given(treadle.Source):
@@ -62,10 +70,12 @@ class GivenBatches(treadle.Batches):
 
 
 def careful_loop(batches: list[tuple[torch.Tensor, torch.Tensor]], accuracy: bool) -> tuple[float, float]:
-    model = mlp()
+    device = batches[0][0].device
+    model = mlp().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    total, correct, count = torch.zeros(()), torch.zeros((), dtype=torch.int64), 0
-    began = time.perf_counter()
+    total, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    count = 0
+    began = settled(device)
     for inputs, targets in batches:
         output = model(inputs)
         loss = cross_entropy(output, targets)
@@ -76,18 +86,17 @@ def careful_loop(batches: list[tuple[torch.Tensor, torch.Tensor]], accuracy: boo
         if accuracy:
             correct += (output.argmax(dim=1) == targets).sum()
         count += len(targets)
-    seconds = time.perf_counter() - began
-    return seconds, (total / count).item()
+    return settled(device) - began, (total / count).item()
 
 
 class Timed(treadle.Callback):
     """The time from the first step to the last, set-up and end left out as in the loop."""
 
     def on_epoch_start(self, state: treadle.State) -> None:
-        self.began = time.perf_counter()
+        self.began = settled(state.engine.device)
 
     def on_epoch_end(self, state: treadle.State) -> None:
-        self.seconds = time.perf_counter() - self.began
+        self.seconds = settled(state.engine.device) - self.began
         self.loss = state.results["train/loss"]
 
 
@@ -111,7 +120,7 @@ def with_treadle(
         trainer = treadle.Trainer(
             max_epochs=1,
             seed=0,
-            device="cpu",
+            device=batches[0][0].device,
             run_dir=Path(folder) / "run" if extras else None,
             checkpoint=extras,
             callbacks=[timed, *(Idle(number) for number in range(callbacks)), *displays(extras)],
@@ -147,10 +156,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", type=torch.device, default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    batches = data(arguments.steps)
-    print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.steps} steps")
+    batches = data(arguments.steps, torch.device(arguments.device))
+    where = f"{arguments.threads} threads, {arguments.steps} steps, on {batches[0][0].device}"
+    print(f"torch {torch.__version__}, {where}")
     print(f"{'':54} {'us/step':>8} {'loop':>8} {'ratio':>7} {'(quartiles)':>15}")
     for name, (options, accuracy) in CONFIGURATIONS.items():
 

@@ -178,9 +178,6 @@ class Reads(treadle.Callback):
     def on_step_start(self, state: treadle.State) -> None:
         self.before = self.reads()
 
-    def on_batch_end(self, state: treadle.State) -> None:
-        pass
-
     def on_after_optimizer_step(self, state: treadle.State) -> None:
         self.count += self.reads() - self.before
 
