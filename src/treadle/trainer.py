@@ -105,6 +105,8 @@ class Trainer(Settings):
             looks = {"val": val, **(also or {}), "test": test}
             own = as_callbacks(callbacks, "Trainer.fit")
             state = prepare(self, task, train, looks, resume, own, config or {}, stack)
+            # The last to go: an error that knows the frames that know the state would keep all of them alive.
+            stack.callback(setattr, state, "exception", None)
             own_epoch = type(self).train_epoch is not Trainer.train_epoch
             state.train_epoch = self.train_epoch if own_epoch else loops.train_epoch
             tests = state.evaluations.pop("test", None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
@@ -73,6 +74,7 @@ class GivenBatches(Batches):
         self.num_samples = _samples(loader, world_size)
         self._generators = _generators(loader)
         self._snapshot: dict[str, Any] = {}
+        self._reading: WeakSet[Generator[Any]] = WeakSet()
 
     def iterate(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of `epoch` from number `start`.
@@ -80,6 +82,22 @@ class GivenBatches(Batches):
         Raises:
             ValueError: `start` is not 0 and the epoch's beginning was neither seen nor loaded.
         """
+        return self._noted(self._read(epoch, start))
+
+    def look(self) -> Iterator[Any]:
+        """All batches in the DataLoader's own order; its generators are put back afterwards."""
+        return self._noted(self._read_aside())
+
+    def close(self) -> None:
+        """Leave what is being read, as a loop is left: workers that do not persist end with it."""
+        for reading in list(self._reading):
+            reading.close()
+
+    def _noted(self, reading: Generator[Any]) -> Iterator[Any]:
+        self._reading.add(reading)
+        return reading
+
+    def _read(self, epoch: int, start: int) -> Generator[Any]:
         parts = (self._loader.sampler, self._loader.batch_sampler, self._loader.dataset)
         for part in parts:
             set_epoch = getattr(part, "set_epoch", None)
@@ -105,8 +123,7 @@ class GivenBatches(Batches):
             rng.restore(present)
         yield from iterator
 
-    def look(self) -> Iterator[Any]:
-        """All batches in the DataLoader's own order; its generators are put back afterwards."""
+    def _read_aside(self) -> Generator[Any]:
         own = self._own()
         try:
             yield from self._whole

@@ -114,6 +114,11 @@ class StreamBatches(Batches):
         """The next `iterate` at the saved position goes on from the dataset's state."""
         self._loaded = state
 
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._pool is not None:
+            self._pool.close()
+
     def _read(self, epoch: int, start: int) -> Iterator[Any]:
         loaded, self._loaded = self._loaded, {}
         resumed = self._has_state and (loaded.get("epoch"), loaded.get("batch")) == (epoch, start)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data._utils.signal_handling import _remove_worker_pids
 
 if TYPE_CHECKING:
     from treadle.data.loader import Loader
+
+_PATIENCE = 1.0  # seconds that workers have to finish the batch they are making
 
 
 class Keys:
@@ -29,10 +36,11 @@ class Keys:
 
 
 class WorkerPool:
-    """A torch DataLoader whose items are whole batches and whose generator is its own.
+    """Torch DataLoaders whose items are whole batches and whose generators are their own.
 
     The processes start when the first batch is asked for and wait between epochs. Two epochs read at the
-    same time have processes of their own.
+    same time have processes of their own. All of them end with `close`, those in use too, and at the latest
+    as Python exits.
     """
 
     def __init__(self, plan: Any, loader: Loader, seed: int, pin_memory: bool) -> None:
@@ -46,40 +54,67 @@ class WorkerPool:
         }
         self._seed = seed
         self._idle: tuple[DataLoader[Any], Keys] | None = None
+        self._running: list[Any] = []  # torch's iterators, which own the processes
+        # Whoever still holds a batch generator at exit, a traceback for one, must not keep the processes:
+        # multiprocessing would ask them politely, in vain, and wait for them.
+        Finalize(self, _stop_all, (self._running,), exitpriority=0)
 
     def iterate(self, keys: list[Any]) -> Iterator[Any]:
         """`plan[key]` for every key, in order."""
         if not keys:
             return
-        workers, given = self._idle or self._start()
+        workers, given = self._idle or self._made()
         self._idle = None
         given.keys = keys
-        reusable = True
+        running = self._start(workers)
+        reusable = False
         try:
-            yield from workers
-        except Exception:
-            reusable = False
+            yield from running
+            reusable = True
+        except GeneratorExit:  # left between two batches
+            reusable = True
             raise
         finally:
-            if reusable and self._idle is None:
+            if reusable and self._idle is None and running in self._running:
                 self._idle = workers, given
             else:
-                _stop(workers)
+                self._stop(running)
 
     def stream(self, dataset: IterableDataset[Any]) -> Iterator[Any]:
         """What `dataset` yields in the workers, in turn; its processes end with it."""
-        yield from DataLoader(dataset, generator=self._generator(), **self._options)
+        running = self._start(DataLoader(dataset, generator=self._generator(), **self._options))
+        try:
+            yield from running
+        finally:
+            self._stop(running)
 
     def close(self) -> None:
-        """Stop the idle processes."""
-        if self._idle is not None:
-            _stop(self._idle[0])
+        """Stop the processes, also where somebody is still reading."""
         self._idle = None
+        _stop_all(self._running)
 
-    def _start(self) -> tuple[DataLoader[Any], Keys]:
+    def _made(self) -> tuple[DataLoader[Any], Keys]:
         keys = Keys()
         options = {**self._options, "sampler": keys, "persistent_workers": True}
         return DataLoader(self._plan, generator=self._generator(), **options), keys
+
+    def _start(self, workers: DataLoader[Any]) -> Any:
+        """Start the processes or wake them. Those of a start that fails midway nobody would know of."""
+        before = set(multiprocessing.active_children())
+        try:
+            running = iter(workers)
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - before:
+                process.kill()
+            raise
+        if running not in self._running:
+            self._running.append(running)
+        return running
+
+    def _stop(self, running: Any) -> None:
+        if running in self._running:
+            self._running.remove(running)
+            _stop_all([running])
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed)
@@ -101,11 +136,29 @@ def _begin_worker(worker: int) -> None:
             os._exit(1)
 
 
-def _stop(workers: DataLoader[Any]) -> None:
-    """End the processes now; the garbage collector may take seconds, in the midst of training."""
-    iterator = workers._iterator
-    if iterator is not None:
-        iterator._shutdown_workers()  # type: ignore[attr-defined]
-        for process in iterator._workers:  # type: ignore[attr-defined]
-            if process.is_alive():  # stuck in a sample; the polite signal is ignored
-                process.kill()
+def _stop_all(running: list[Any]) -> None:
+    """End the processes now; the garbage collector may take seconds, in the midst of training.
+
+    Torch asks them to leave, and waits five seconds for each that is stuck in a sample; such are killed.
+    """
+    while running:
+        iterator = running.pop()
+        if iterator._worker_pids_set:  # else torch would raise that a worker was killed, wherever we are then
+            _remove_worker_pids(id(iterator))
+            iterator._worker_pids_set = False
+        killing = threading.Timer(_PATIENCE, _kill, (iterator._workers,))
+        try:
+            with suppress(RuntimeError):  # Python is exiting: no thread starts, torch does nothing below
+                killing.start()
+            iterator._shutdown_workers()
+        finally:
+            killing.cancel()
+            _kill(iterator._workers)
+            for process in iterator._workers:
+                process.join(_PATIENCE)
+
+
+def _kill(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        if process.is_alive():  # the polite signal is ignored
+            process.kill()
