@@ -83,7 +83,7 @@ class Trainer(Settings):
 
         Args:
             task: what is learned. It is moved to the device, and keeps its optimizers for a next fit.
-            train: a `Loader`, a DataLoader, a dataset, or a tuple of tensors or arrays.
+            train: a `Loader`, a DataLoader, a dataset, a tuple of tensors or arrays, a list of samples.
             val: the same, evaluated after every epoch (see `eval_every`).
             test: the same, evaluated once, after training.
             also: further data by name, evaluated along with `val`: {"train_full": train}.

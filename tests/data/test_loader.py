@@ -211,7 +211,11 @@ def test_a_loader_is_immutable():
         ({"dataset": None}, TypeError, "NoneType is not a dataset"),
         ({"dataset": "train.csv"}, TypeError, "str is not a dataset"),
         ({"dataset": 5}, TypeError, "int is not a dataset"),
-        ({"dataset": [torch.ones(3)] * 9}, TypeError, "9 arrays may be samples or columns"),
+        (
+            {"dataset": [torch.ones(3), torch.ones(4)]},
+            ValueError,
+            "and these have different shapes",
+        ),
         ({"dataset": np.array(["2020-01-01"], dtype="datetime64[D]")}, TypeError, "cannot be a tensor"),
         ({"dataset": Loader(torch.ones(2), 1)}, TypeError, "Loader, which makes batches already"),
         ({"dataset": DataLoader(TensorDataset(torch.ones(2)))}, TypeError, "DataLoader, which makes batches"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from treadle.data import Loader
+import treadle
+from treadle.data import Loader, as_source
 
 Sample = namedtuple("Sample", ["x", "y"])
 
@@ -59,7 +60,6 @@ def test_data_in_memory_equal_a_dataloader_bit_for_bit(kind, shuffle):
 def test_containers_are_kept():
     x, y = torch.randn(5, 2), torch.arange(5)
     assert isinstance(next(iter(Loader((x, y), 2))), tuple)
-    assert isinstance(next(iter(Loader([x, y], 2))), tuple)
     assert isinstance(next(iter(Loader(TensorDataset(x, y), 2))), tuple)
     assert isinstance(next(iter(Loader(Sample(x, y), 2))), Sample)
     assert isinstance(next(iter(Loader(x, 2))), torch.Tensor)
@@ -137,3 +137,67 @@ def test_a_hugging_face_dataset_is_read_in_whole_batches_and_keeps_its_types():
     assert empty["text"] == []
     sample = next(iter(Loader(FakeHuggingFace(table), 1, transform=lambda s: (s["text"], s["nested"]["a"]))))
     assert sample[0] == ("a",)
+
+
+@pytest.mark.parametrize("kind", ["tensors", "arrays"])
+@pytest.mark.parametrize("length", [9, 40])
+def test_a_list_holds_samples_as_for_a_dataloader(kind, length):
+    samples = [torch.full((3, 2), float(number)) for number in range(length)]
+    if kind == "arrays":
+        samples = [sample.numpy() for sample in samples]
+    assert equal(list(Loader(samples, 4)), list(DataLoader(samples, 4)))
+    stacked = torch.stack([torch.as_tensor(sample) for sample in samples])
+    assert equal(epoch_of(Loader(samples, 4, shuffle=True)), epoch_of(Loader(stacked, 4, shuffle=True)))
+    columns = Loader((samples, torch.arange(length)), 4)  # a list within a tuple is a column of samples
+    assert torch.equal(torch.cat([batch[0] for batch in columns]), stacked)
+    assert [len(epoch_of(columns, rank=rank, world_size=2)[-1][0]) for rank in (0, 1)] == (
+        [0, 1] if length == 9 else [2, 2]
+    )
+
+
+def epoch_of(loader, **options):
+    return list(loader.open(3, **options).iterate(1))
+
+
+@pytest.mark.parametrize("samples", [1, 2, 8, 9])
+def test_a_list_with_a_collate_or_transform_of_its_own_holds_samples(samples):
+    ragged = [torch.arange(20 + number) for number in range(samples)]
+    loader = Loader(ragged, 4, collate=list)
+    assert equal([row for batch in loader for row in batch], ragged)
+    cut = Loader(ragged, 4, transform=lambda sample: sample[-20:] + 0)
+    assert equal(torch.cat(list(cut)), torch.stack([row[-20:] for row in ragged]))
+    same = [row[:20] for row in ragged]
+    assert equal(torch.cat(list(Loader(same, 4, collate=torch.stack))), torch.stack(same))
+    columns = Loader((ragged, list(range(samples))), 4, collate=list)
+    assert [(len(row), number) for batch in columns for row, number in batch] == [
+        (20 + number, number) for number in range(samples)
+    ]
+    alike = Loader({"row": same}, 4, collate=lambda rows: torch.stack([one["row"] for one in rows]))
+    assert equal(torch.cat(list(alike)), torch.stack(same))
+
+
+def test_a_short_list_that_may_be_meant_as_columns_is_read_as_samples_with_a_warning():
+    tokens = [torch.randint(9, (6,)) for _ in range(2)]
+    trainer = treadle.Trainer(max_epochs=1, seed=0, progress=False, run_dir=None)
+    task = treadle.SupervisedTask(torch.nn.Embedding(9, 2))
+    with pytest.warns(UserWarning, match=r"2 samples of shape \(6,\); give columns as a tuple") as seen:
+        predicted = trainer.predict(task, tokens)
+    assert len(seen) == 1
+    assert torch.equal(predicted, task.model(torch.stack(tokens)))
+    assert next(iter(Loader([torch.ones(3, 8, 8)] * 4, 4))).shape == (4, 3, 8, 8)  # no columns: three rows
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [torch.ones(5, 2), torch.arange(5)],
+        [torch.ones(5), torch.arange(5)],
+        [torch.ones(5), torch.ones(3), torch.ones(7)],
+        [torch.ones(3, 8, 9), torch.ones(3, 9, 8)],
+        [np.ones(5), np.ones(4)] * 20,
+    ],
+)
+def test_a_list_that_cannot_be_joined_as_samples_is_an_error_that_names_both_ways(data):
+    said = r"test data: Loader: a list holds samples.*columns as a tuple.*collate="
+    with pytest.raises(ValueError, match=said):
+        as_source(data, batch_size=4, name="test")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sized
 from typing import Any, cast
 
-import numpy as np
-from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from treadle.data.columns import is_columns
+from treadle.data.columns import array_kinds, is_columns
 from treadle.data.huggingface import HuggingFaceRows, is_huggingface
 from treadle.data.rows import Collate, ManyRows, Rows, SampleRows, SubsetRows, Transform, UnstackedRows
 from treadle.data.seeding import NoSeeding, Seeding
+
+_MOST_COLUMNS = 8  # of tensors: more of them in a list nobody means as columns
 
 
 def rows_of(
@@ -27,8 +28,9 @@ def rows_of(
     """Put any dataset with numbered samples behind `Rows`.
 
     Args:
-        dataset: tensors, arrays, or a tuple, list or dictionary of them; a TensorDataset; a Hugging Face
-            dataset; or anything with `__len__` and `__getitem__` (or `__getitems__`).
+        dataset: a tensor or array, or a tuple or dictionary of them, which are columns; a TensorDataset; a
+            Hugging Face dataset; or anything with `__len__` and `__getitem__` (or `__getitems__`), such as
+            a list of samples.
         seed: the run's seed.
         seed_samples: seed the host's generators from (seed, epoch, index) before each sample.
         transform: applied to each sample; data in memory are then read sample by sample too.
@@ -69,6 +71,32 @@ def whole_rows(dataset: Any, where: str) -> Rows | None:
     return HuggingFaceRows(dataset, where) if is_huggingface(dataset) else None
 
 
+def check_list(dataset: Any, where: str) -> None:
+    """Look at a list of tensors or arrays that torch's `default_collate` is to join: samples, one each.
+
+    Some write lists for columns. Of those that could be either, a warning says how they are read.
+
+    Raises:
+        ValueError: they have different shapes or dtypes, so they cannot be such samples.
+    """
+    kinds = array_kinds(dataset) if isinstance(dataset, list) else None
+    if not kinds:
+        return
+    if len(kinds) > 1:
+        some = " and ".join(f"{shape} of {dtype}" for shape, dtype in sorted(kinds)[:2])
+        raise ValueError(
+            f"{where}: a list holds samples, and these have different shapes or dtypes: {some}; give columns "
+            "as a tuple, and samples of different shapes to a Loader with collate="
+        )
+    ((shape, _),) = kinds
+    if len(dataset) <= _MOST_COLUMNS and shape and shape[0] > len(dataset):
+        warnings.warn(
+            f"{where}: a list holds samples, so these are {len(dataset)} samples of shape {shape}; give "
+            "columns as a tuple (torch.stack(samples) says the same as this list, without the warning)",
+            stacklevel=4,  # where the Loader is made
+        )
+
+
 def _check_map_style(dataset: Any, where: str) -> None:
     kind = type(dataset)
     if kind.__module__.split(".")[0] == "pandas":
@@ -79,18 +107,9 @@ def _check_map_style(dataset: Any, where: str) -> None:
         raise TypeError(f"{where}: {dataset.__name__} is a class; give an instance of it")
     if isinstance(dataset, (str, bytes)) or not hasattr(kind, "__getitem__"):
         raise TypeError(
-            f"{where}: {kind.__name__} is not a dataset; allowed are tensors, NumPy arrays, tuples, lists "
-            "and dictionaries of them, Hugging Face datasets, and objects with __len__ and __getitem__ "
-            "or with __iter__"
-        )
-    if (
-        isinstance(dataset, list)
-        and dataset
-        and all(isinstance(v, (Tensor, np.ndarray)) and v.ndim for v in dataset)
-    ):
-        raise TypeError(
-            f"{where}: a list of {len(dataset)} arrays may be samples or columns; stack samples into one "
-            "tensor, give columns as a tuple"
+            f"{where}: {kind.__name__} is not a dataset; allowed are tensors, NumPy arrays, tuples and "
+            "dictionaries of them, lists of samples, Hugging Face datasets, and objects with __len__ and "
+            "__getitem__ or with __iter__"
         )
     try:
         len(cast(Sized, dataset))

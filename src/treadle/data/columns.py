@@ -12,8 +12,6 @@ from torch import Tensor
 
 from treadle.data.order import Indices
 
-_MAX_LIST = 8  # a longer list of tensors is more likely a list of samples
-
 
 class Column:
     """One column. Base class: a tensor; gathering copies, so changing a batch leaves the data alone."""
@@ -66,14 +64,32 @@ class ListColumn(Column):
         return self._values[start:stop]
 
 
+class StackedColumn(ListColumn):
+    """A list of tensors or arrays of one shape, one a sample: a batch stacks them."""
+
+    def gather(self, indices: Indices) -> Any:
+        """The rows at `indices`: a tensor of shape [len(indices), ...]."""
+        if not len(indices):
+            return torch.as_tensor(self._values[0]).new_empty((0, *self._values[0].shape))
+        return torch.stack([torch.as_tensor(value).detach() for value in super().gather(indices)])
+
+    def run(self, start: int, stop: int) -> Any:
+        """The rows from `start` to `stop`, as `gather` gives them."""
+        return self.gather(np.arange(start, stop))
+
+
 def is_columns(data: Any) -> bool:
-    """Whether `data` are columns: a tensor, array, dictionary, tuple, or short list of tensors and arrays."""
-    if isinstance(data, (Tensor, np.ndarray, Mapping)):
-        return True
+    """Whether `data` are columns: a tensor, an array, a dictionary or a tuple. A list holds samples."""
     if isinstance(data, tuple):
         return not hasattr(type(data), "__getitems__")
-    arrays = isinstance(data, list) and all(_is_array(value) and value.ndim for value in data)
-    return arrays and 0 < len(data) <= _MAX_LIST
+    return isinstance(data, (Tensor, np.ndarray, Mapping))
+
+
+def array_kinds(values: list[Any]) -> set[tuple[tuple[int, ...], str]] | None:
+    """The shapes and dtypes in a list of tensors and arrays; None where it is empty or holds others too."""
+    if not values or not all(isinstance(value, (Tensor, np.ndarray)) for value in values):
+        return None
+    return {(tuple(value.shape), str(value.dtype).removeprefix("torch.")) for value in values}
 
 
 def columns_of(data: Any, where: str) -> tuple[Any, int]:
@@ -86,7 +102,7 @@ def columns_of(data: Any, where: str) -> tuple[Any, int]:
     lengths: list[int] = []
 
     def build(tree: Any) -> Any:
-        if isinstance(tree, (Mapping, tuple)) or (isinstance(tree, list) and is_columns(tree)):
+        if isinstance(tree, (Mapping, tuple)):
             children = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
             built = {key: build(value) for key, value in children}
             if isinstance(tree, Mapping):
@@ -134,19 +150,15 @@ def _each(tree: Any, read: Callable[[Column], Any]) -> Any:
     return type(tree)(*(_each(column, read) for column in tree))  # a named tuple
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray))
-
-
 def _column(value: Any, where: str) -> Column:
     if isinstance(value, list):
         if value and all(isinstance(item, (bool, int, float)) for item in value):
             return Column(torch.from_numpy(np.asarray(value)))  # int64 or float64, as default_collate has it
-        return ListColumn(value)
-    if not _is_array(value):
+        return StackedColumn(value) if len(array_kinds(value) or ()) == 1 else ListColumn(value)
+    if not isinstance(value, (Tensor, np.ndarray)):
         raise TypeError(
-            f"{where}: {type(value).__name__} is not data; allowed are tensors, NumPy arrays, and tuples, "
-            "lists and dictionaries of them"
+            f"{where}: {type(value).__name__} is not data; allowed are tensors, NumPy arrays, lists, and "
+            "tuples and dictionaries of them"
         )
     if not value.ndim:
         raise ValueError(f"{where}: a {type(value).__name__} without dimensions has no samples")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from treadle.data.adapt import rows_of
+from treadle.data.adapt import check_list, rows_of
 from treadle.data.indexed import IndexedBatches
 from treadle.data.rows import Collate, Transform
 from treadle.data.source import Batches, Source, num_batches
@@ -18,12 +18,13 @@ from treadle.data.stream import StreamBatches, is_stream, stream_length
 class Loader(Source):
     """Batches of `batch_size` samples over all ranks. Immutable: `replace` makes another.
 
-    A dataset with numbered samples (tensors, arrays, tuples, lists and dictionaries of them, TensorDataset,
-    Hugging Face datasets, anything with `__len__` and `__getitem__` or `__getitems__`) is entered at any
-    batch in constant time. A stream (an IterableDataset, anything re-iterable, a generator function) goes
-    on from its own `state_dict`, or by skipping what was read. Batch number b holds positions
-    b * batch_size to (b + 1) * batch_size of the epoch's order, cut into contiguous shares for the ranks;
-    a rank without a share gets a batch of no items (None if the batches hold no tensors).
+    A dataset with numbered samples (a tensor or array whose rows they are, a tuple or dictionary of such
+    columns, a list of samples, a TensorDataset, Hugging Face datasets, anything with `__len__` and
+    `__getitem__` or `__getitems__`) is entered at any batch in constant time. A stream (an IterableDataset,
+    anything re-iterable, a generator function) goes on from its own `state_dict`, or by skipping what was
+    read. Batch number b holds positions b * batch_size to (b + 1) * batch_size of the epoch's order, cut
+    into contiguous shares for the ranks; a rank without a share gets a batch of no items (None if the
+    batches hold no tensors).
 
     Random augmentation is seeded for each sample from (seed, epoch, index), so neither workers nor ranks
     nor resumes change it, and the generators that training draws from stay where they are.
@@ -113,7 +114,7 @@ class Loader(Source):
 
     def in_order(self) -> Loader:
         """The same loader without shuffling, and without dropping a short last batch."""
-        return self.replace(shuffle=False, drop_last=False)
+        return self.replace(shuffle=False, drop_last=False) if self.shuffle or self.drop_last else self
 
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """The batches of one run on one rank; `seed` counts where the loader has none of its own."""
@@ -153,6 +154,8 @@ class Loader(Source):
                 )
             length = stream_length(self.dataset)
         else:
+            if self.transform is None and self.collate is None:
+                check_list(self.dataset, "Loader")
             length = len(
                 rows_of(self.dataset, transform=self.transform, collate=self.collate, where="Loader")
             )

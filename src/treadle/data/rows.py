@@ -22,8 +22,8 @@ Transform = Callable[[Any], Any]
 class Rows:
     """Samples by number. Base class: columns in memory, gathered a whole batch at a time.
 
-    A batch has the structure of the data: a tensor gives a tensor, a tuple or list of tensors and a
-    TensorDataset a tuple, a dictionary a dictionary. Its values are bit for bit those of a DataLoader.
+    A batch has the structure of the data: a tensor gives a tensor, a tuple of tensors and a TensorDataset
+    a tuple, a dictionary a dictionary. Its values are bit for bit those of a DataLoader.
     """
 
     def __init__(self, data: Any, where: str = "data") -> None:
@@ -145,7 +145,8 @@ def as_leaves(batch: Any) -> Any:
     """Lists of Python objects as object arrays, so that they are leaves to index rather than containers."""
     if isinstance(batch, list):
         column = np.empty(len(batch), dtype=object)
-        column[:] = batch
+        for number, value in enumerate(batch):  # at once, arrays of one shape would be taken for a dimension
+            column[number] = value
         return column
     if isinstance(batch, dict):
         return {key: as_leaves(value) for key, value in batch.items()}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data._utils.signal_handling import _remove_worker_pids
+from torch.utils.data._utils import signal_handling
 
 if TYPE_CHECKING:
     from treadle.data.loader import Loader
@@ -144,7 +144,7 @@ def _stop_all(running: list[Any]) -> None:
     while running:
         iterator = running.pop()
         if iterator._worker_pids_set:  # else torch would raise that a worker was killed, wherever we are then
-            _remove_worker_pids(id(iterator))
+            signal_handling._remove_worker_pids(id(iterator))  # type: ignore[attr-defined]
             iterator._worker_pids_set = False
         killing = threading.Timer(_PATIENCE, _kill, (iterator._workers,))
         try:
