@@ -45,7 +45,7 @@ class HuggingFaceRows(Rows):
         # To another process goes the dataset, which knows its files, not the values in its table.
         return type(self), self._given
 
-    def gather(self, indices: Indices, epoch: int) -> Any:
+    def gather(self, indices: Indices, epoch: int, numbers: Indices | None = None) -> Any:
         """The batch as a dictionary by column."""
         if not len(indices):
             first = as_leaves(self._read(np.zeros(1, dtype=np.int64)))

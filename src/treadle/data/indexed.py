@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from treadle.data.adapt import rows_of
 from treadle.data.batch import pin
+from treadle.data.draws import Draws
 from treadle.data.order import Indices, Order, mix
 from treadle.data.seeding import seed_host
 from treadle.data.source import Batches, num_batches, share
@@ -27,7 +29,7 @@ class IndexedBatches(Batches):
     num_samples: int
 
     def __init__(self, loader: Loader, seed: int, rank: int, world_size: int, pin_memory: bool) -> None:
-        samples = loader.num_samples
+        samples = loader.num_samples  # of an epoch
         assert samples is not None
         self.length = num_batches(samples, loader.batch_size, loader.drop_last)
         self.num_samples = min(samples, self.length * loader.batch_size)
@@ -55,15 +57,23 @@ class IndexedBatches(Batches):
 
 
 class Plan:
-    """Which samples make which batch, and how; what a worker gets. `plan[epoch, batch]` is a batch."""
+    """Which samples make which batch, and how; what a worker gets. `plan[epoch, batch]` is a batch.
+
+    Attributes:
+        order: gives the order of an epoch.
+    """
 
     def __init__(self, loader: Loader, samples: int, seed: int, rank: int, world_size: int) -> None:
         self._samples = samples
         self._batch_size = loader.batch_size
-        self._shuffle = loader.shuffle
         self._seed = seed
         self._rank, self._world_size = rank, world_size
         self._seed_samples = loader.seed_samples
+        self._in_data_order = not loader.shuffle and loader.weights is None
+        if loader.weights is None:
+            self.order: Callable[[int], Order | Draws] = partial(Order, samples, seed, shuffle=loader.shuffle)
+        else:
+            self.order = partial(Draws, loader.weights.cumsum(), seed)
         self._rows = rows_of(
             loader.dataset,
             seed=seed,
@@ -78,18 +88,14 @@ class Plan:
         start = batch * self._batch_size
         return share(start, min(start + self._batch_size, self._samples), self._rank, self._world_size)
 
-    def order(self, epoch: int) -> Order:
-        """The order of an epoch."""
-        return Order(self._samples, self._seed, epoch, self._shuffle)
-
     def indices(self, epoch: int, batch: int) -> Indices:
         """The samples of a batch."""
         return self.order(epoch).indices(*self.positions(batch))
 
     def make_all(self, epoch: int, start: int, stop: int) -> Iterator[Any]:
         """Batches `start` to `stop`."""
-        if self._shuffle:
-            return self._make_shuffled(epoch, start, stop)
+        if not self._in_data_order:
+            return self._make_ordered(epoch, start, stop)
         size = self._batch_size
         firsts = range(start * size, stop * size, size)
         lasts = chain(firsts[1:], (min(stop * size, self._samples),))
@@ -98,7 +104,7 @@ class Plan:
             bounds = (share(*pair, self._rank, self._world_size) for pair in bounds)
         return self._rows.runs(bounds, epoch)
 
-    def _make_shuffled(self, epoch: int, start: int, stop: int) -> Iterator[Any]:
+    def _make_ordered(self, epoch: int, start: int, stop: int) -> Iterator[Any]:
         """The same where there is an order to compute, which is done in blocks."""
         order, gather = self.order(epoch), self._rows.gather
         step = max(1, _BLOCK // self._batch_size)
@@ -107,14 +113,15 @@ class Plan:
             offset = bounds[0][0]
             block = order.indices(offset, bounds[-1][1])
             for lower, upper in bounds:
-                yield gather(block[lower - offset : upper - offset], epoch)
+                yield gather(block[lower - offset : upper - offset], epoch, order.numbers(lower, upper))
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         """Make one batch, in a worker."""
         epoch, batch = key
         if not self._seed_samples:  # nobody can know what a worker drew before; a batch must not depend on it
             seed_host(mix(self._seed, epoch, batch))
-        return self._rows.gather(self.indices(epoch, batch), epoch)
+        order, bounds = self.order(epoch), self.positions(batch)
+        return self._rows.gather(order.indices(*bounds), epoch, order.numbers(*bounds))
 
 
 def _check_position(epoch: int, batch: int, most: int) -> None:

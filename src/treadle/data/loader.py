@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from treadle.data.adapt import check_list, rows_of
+from treadle.data.draws import weights_of
 from treadle.data.indexed import IndexedBatches
 from treadle.data.rows import Collate, Transform
 from treadle.data.source import Batches, Source, num_batches
@@ -42,6 +43,11 @@ class Loader(Source):
             microseconds). Without it samples draw from the global generators as in a plain loop, and
             workers are seeded once a batch.
         prefetch: batches each worker keeps ready.
+        weights: one number a sample, from 0, to draw the samples of an epoch by, with replacement, each with
+            the probability weight / sum of weights; in an order that is random with or without `shuffle`.
+            Augmentation then follows from (seed, epoch, position). Looked at in order, for evaluation,
+            the data are all there, once.
+        samples: how many an epoch draws by `weights`; None for as many as there are.
 
     Raises:
         TypeError: an argument has a wrong type, or `dataset` is no dataset.
@@ -58,6 +64,8 @@ class Loader(Source):
     transform: Transform | None
     seed_samples: bool
     prefetch: int
+    weights: Any
+    samples: int | None
 
     def __init__(
         self,
@@ -71,10 +79,14 @@ class Loader(Source):
         transform: Callable[[Any], Any] | None = None,
         seed_samples: bool = True,
         prefetch: int = 2,
+        weights: Any = None,
+        samples: int | None = None,
     ) -> None:
         _check_whole("batch_size", batch_size, 1)
         _check_whole("workers", workers, 0)
         _check_whole("prefetch", prefetch, 1)
+        if samples is not None:
+            _check_whole("samples", samples, 1)
         if seed is not None:
             _check_whole("seed", seed, 0, 2**32 - 1)
         for name, flag in (("shuffle", shuffle), ("drop_last", drop_last), ("seed_samples", seed_samples)):
@@ -97,9 +109,23 @@ class Loader(Source):
             transform=transform,
             seed_samples=seed_samples,
             prefetch=prefetch,
+            weights=weights,
+            samples=samples,
             is_stream=is_stream(dataset),
         )
-        vars(self)["num_samples"] = self._checked_length()
+        length = self._checked_length()
+        if weights is not None:
+            if length is None or self.is_stream:
+                raise ValueError("Loader: a stream has no numbered samples to draw by weights")
+            vars(self)["weights"] = weights_of(weights, length, "Loader")
+            length = length if samples is None else samples
+        elif samples is not None:
+            raise ValueError(f"Loader: samples is {samples}, but there are no weights to draw them by")
+        if length is not None and drop_last and length < batch_size:
+            raise ValueError(
+                f"Loader: drop_last leaves no batch of {length} samples with batch_size {batch_size}"
+            )
+        vars(self)["num_samples"] = length
 
     num_samples: int | None
     is_stream: bool
@@ -109,12 +135,14 @@ class Loader(Source):
 
     def replace(self, **changes: Any) -> Loader:
         """A loader with some arguments changed."""
-        names = (*Loader.__annotations__,)[:10]
+        names = (*Loader.__annotations__,)[:12]
         return Loader(**{**{name: getattr(self, name) for name in names}, **changes})
 
     def in_order(self) -> Loader:
-        """The same loader without shuffling, and without dropping a short last batch."""
-        return self.replace(shuffle=False, drop_last=False) if self.shuffle or self.drop_last else self
+        """The same loader without shuffling or drawing, and without dropping a short last batch."""
+        if not (self.shuffle or self.drop_last or self.weights is not None):
+            return self
+        return self.replace(shuffle=False, drop_last=False, weights=None, samples=None)
 
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """The batches of one run on one rank; `seed` counts where the loader has none of its own."""
@@ -161,10 +189,6 @@ class Loader(Source):
             )
         if length is not None and length < 1:
             raise ValueError(f"Loader: the dataset ({type(self.dataset).__name__}) has {length} samples")
-        if length is not None and self.drop_last and length < self.batch_size:
-            raise ValueError(
-                f"Loader: drop_last leaves no batch of {length} samples with batch_size {self.batch_size}"
-            )
         return length
 
 

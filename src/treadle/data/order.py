@@ -85,6 +85,10 @@ class Order:
             result[first - start : last - start] = self._permute(np.arange(first, last, dtype=np.uint64))
         return result
 
+    def numbers(self, start: int, stop: int) -> Indices | None:
+        """What seeds the samples at these positions; None for their own indices."""
+        return None
+
     def _permute(self, values: _Words) -> _Words:
         values = self._encrypt(values)
         limit = np.uint64(self.length)

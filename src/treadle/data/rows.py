@@ -32,8 +32,11 @@ class Rows:
     def __len__(self) -> int:
         return self._length
 
-    def gather(self, indices: Indices, epoch: int) -> Any:
-        """The batch of the samples at `indices` (int64, shape [items], possibly empty) in `epoch`."""
+    def gather(self, indices: Indices, epoch: int, numbers: Indices | None = None) -> Any:
+        """The batch of the samples at `indices` (int64, shape [items], possibly empty) in `epoch`.
+
+        What is random about them is seeded from `numbers` of the same shape, if given, in their place.
+        """
         return gather_columns(self._columns, indices)
 
     def runs(self, bounds: Iterable[tuple[int, int]], epoch: int) -> Iterator[Any]:
@@ -51,7 +54,7 @@ class SampleRows(Rows):
 
     Around each sample the host's generators are seeded from (seed, epoch, index) unless `seeding` says
     otherwise. A dataset with `__getitems__` (a list of indices in, a list of samples out) is asked once a
-    batch; what it draws then follows from the batch's first index.
+    batch; what it draws then follows from the batch's first index (or number, see `gather`).
     """
 
     def __init__(self, dataset: Any, seeding: Seeding, transform: Transform | None, collate: Collate | None):
@@ -61,21 +64,22 @@ class SampleRows(Rows):
         self._transform = transform
         self._collate = default_collate if collate is None else collate
 
-    def gather(self, indices: Indices, epoch: int) -> Any:
+    def gather(self, indices: Indices, epoch: int, numbers: Indices | None = None) -> Any:
         """The collated batch; no indices give a batch of no items, shaped like that of the first sample."""
         if not len(indices):
             return emptied(self.gather(np.zeros(1, dtype=np.int64), epoch))
         with self._seeding.around_batch():
-            return self._collate(self._fetch(indices.tolist(), epoch))
+            chosen = indices.tolist()
+            return self._collate(self._fetch(chosen, chosen if numbers is None else numbers.tolist(), epoch))
 
     def runs(self, bounds: Iterable[tuple[int, int]], epoch: int) -> Iterator[Any]:
         """The samples from `start` to `stop`, collated, for each such pair."""
         return (self.gather(np.arange(*pair), epoch) for pair in bounds)
 
-    def _fetch(self, indices: list[int], epoch: int) -> list[Any]:
+    def _fetch(self, indices: list[int], numbers: list[int], epoch: int) -> list[Any]:
         samples = []
-        for index in indices:
-            self._seeding.start_sample(epoch, index)
+        for index, number in zip(indices, numbers, strict=True):
+            self._seeding.start_sample(epoch, number)
             try:
                 sample = self._dataset[index]
                 samples.append(sample if self._transform is None else self._transform(sample))
@@ -84,12 +88,14 @@ class SampleRows(Rows):
                 raise
         return samples
 
-    def _transformed(self, samples: list[Any], indices: list[int], epoch: int) -> list[Any]:
+    def _transformed(
+        self, samples: list[Any], indices: list[int], numbers: list[int], epoch: int
+    ) -> list[Any]:
         if self._transform is None:
             return samples
         results = []
-        for index, sample in zip(indices, samples, strict=True):
-            self._seeding.start_sample(epoch, index)
+        for index, number, sample in zip(indices, numbers, samples, strict=True):
+            self._seeding.start_sample(epoch, number)
             try:
                 results.append(self._transform(sample))
             except Exception as error:
@@ -101,14 +107,14 @@ class SampleRows(Rows):
 class ManyRows(SampleRows):
     """A map-style dataset that fetches many samples at once by `__getitems__`."""
 
-    def _fetch(self, indices: list[int], epoch: int) -> list[Any]:
-        self._seeding.start_sample(epoch, indices[0])
+    def _fetch(self, indices: list[int], numbers: list[int], epoch: int) -> list[Any]:
+        self._seeding.start_sample(epoch, numbers[0])
         try:
             samples = self._dataset.__getitems__(indices)
         except Exception as error:
             error.add_note(f"treadle: while reading samples {indices} in epoch {epoch}")
             raise
-        return self._transformed(samples, indices, epoch)
+        return self._transformed(samples, indices, numbers, epoch)
 
 
 class UnstackedRows(SampleRows):
@@ -117,8 +123,9 @@ class UnstackedRows(SampleRows):
     def __init__(self, rows: Rows, seeding: Seeding, transform: Transform | None, collate: Collate | None):
         super().__init__(rows, seeding, transform, collate)
 
-    def _fetch(self, indices: list[int], epoch: int) -> list[Any]:
-        return self._transformed(self._dataset.samples(np.asarray(indices, dtype=np.int64)), indices, epoch)
+    def _fetch(self, indices: list[int], numbers: list[int], epoch: int) -> list[Any]:
+        samples = self._dataset.samples(np.asarray(indices, dtype=np.int64))
+        return self._transformed(samples, indices, numbers, epoch)
 
 
 class SubsetRows(Rows):
@@ -132,9 +139,9 @@ class SubsetRows(Rows):
         if self._length and not (self._chosen.min() >= 0 and self._chosen.max() < len(rows)):
             raise ValueError(f"{where}: a Subset has indices outside its dataset of {len(rows)} samples")
 
-    def gather(self, indices: Indices, epoch: int) -> Any:
+    def gather(self, indices: Indices, epoch: int, numbers: Indices | None = None) -> Any:
         """The batch of the chosen rows."""
-        return self._rows.gather(self._chosen[indices], epoch)
+        return self._rows.gather(self._chosen[indices], epoch, numbers)
 
     def runs(self, bounds: Iterable[tuple[int, int]], epoch: int) -> Iterator[Any]:
         """The batches of the chosen rows from `start` to `stop` for each such pair."""
