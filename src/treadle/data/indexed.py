@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from treadle.data.adapt import rows_of
 from treadle.data.batch import pin
-from treadle.data.draws import Draws
 from treadle.data.order import Indices, Order, mix
+from treadle.data.sampling import Draws, Grouped
 from treadle.data.seeding import seed_host
 from treadle.data.source import Batches, num_batches, share
 from treadle.data.workers import WorkerPool
@@ -70,10 +70,13 @@ class Plan:
         self._rank, self._world_size = rank, world_size
         self._seed_samples = loader.seed_samples
         self._in_data_order = not loader.shuffle and loader.weights is None
-        if loader.weights is None:
-            self.order: Callable[[int], Order | Draws] = partial(Order, samples, seed, shuffle=loader.shuffle)
-        else:
+        self.order: Callable[[int], Order | Draws | Grouped]
+        if loader.weights is not None:
             self.order = partial(Draws, loader.weights.cumsum(), seed)
+        elif loader.lengths is not None:
+            self.order = partial(Grouped, loader.lengths, loader.batch_size, seed)
+        else:
+            self.order = partial(Order, samples, seed, shuffle=loader.shuffle)
         self._rows = rows_of(
             loader.dataset,
             seed=seed,

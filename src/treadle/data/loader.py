@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from treadle.data.adapt import check_list, rows_of
-from treadle.data.draws import weights_of
 from treadle.data.indexed import IndexedBatches
 from treadle.data.rows import Collate, Transform
+from treadle.data.sampling import numbers_of, weights_of
 from treadle.data.source import Batches, Source, num_batches
 from treadle.data.stream import StreamBatches, is_stream, stream_length
 
@@ -48,6 +48,8 @@ class Loader(Source):
             Augmentation then follows from (seed, epoch, position). Looked at in order, for evaluation,
             the data are all there, once.
         samples: how many an epoch draws by `weights`; None for as many as there are.
+        lengths: one number a sample; with `shuffle`, batches then hold samples of similar length. Their order
+            and most of their company are random still.
 
     Raises:
         TypeError: an argument has a wrong type, or `dataset` is no dataset.
@@ -66,6 +68,7 @@ class Loader(Source):
     prefetch: int
     weights: Any
     samples: int | None
+    lengths: Any
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class Loader(Source):
         prefetch: int = 2,
         weights: Any = None,
         samples: int | None = None,
+        lengths: Any = None,
     ) -> None:
         _check_whole("batch_size", batch_size, 1)
         _check_whole("workers", workers, 0)
@@ -111,16 +115,20 @@ class Loader(Source):
             prefetch=prefetch,
             weights=weights,
             samples=samples,
+            lengths=lengths,
             is_stream=is_stream(dataset),
         )
         length = self._checked_length()
         if weights is not None:
-            if length is None or self.is_stream:
-                raise ValueError("Loader: a stream has no numbered samples to draw by weights")
-            vars(self)["weights"] = weights_of(weights, length, "Loader")
+            vars(self)["weights"] = weights_of(weights, self._numbered(length, "weights"))
             length = length if samples is None else samples
         elif samples is not None:
             raise ValueError(f"Loader: samples is {samples}, but there are no weights to draw them by")
+        if lengths is not None:
+            if not shuffle or weights is not None:
+                other = "shuffle is False" if weights is None else "weights are given"
+                raise ValueError(f"Loader: lengths group what is shuffled, but {other}")
+            vars(self)["lengths"] = numbers_of(lengths, self._numbered(length, "lengths"), "lengths")
         if length is not None and drop_last and length < batch_size:
             raise ValueError(
                 f"Loader: drop_last leaves no batch of {length} samples with batch_size {batch_size}"
@@ -135,14 +143,14 @@ class Loader(Source):
 
     def replace(self, **changes: Any) -> Loader:
         """A loader with some arguments changed."""
-        names = (*Loader.__annotations__,)[:12]
+        names = (*Loader.__annotations__,)[:13]
         return Loader(**{**{name: getattr(self, name) for name in names}, **changes})
 
     def in_order(self) -> Loader:
         """The same loader without shuffling or drawing, and without dropping a short last batch."""
         if not (self.shuffle or self.drop_last or self.weights is not None):
             return self
-        return self.replace(shuffle=False, drop_last=False, weights=None, samples=None)
+        return self.replace(shuffle=False, drop_last=False, weights=None, samples=None, lengths=None)
 
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """The batches of one run on one rank; `seed` counts where the loader has none of its own."""
@@ -173,6 +181,11 @@ class Loader(Source):
     def __repr__(self) -> str:
         kind = type(self.dataset).__name__
         return f"Loader({kind} of {self.num_samples}, batch_size={self.batch_size}, shuffle={self.shuffle})"
+
+    def _numbered(self, length: int | None, name: str) -> int:
+        if length is None or self.is_stream:
+            raise ValueError(f"Loader: {name} is given, but the samples of a stream have no numbers")
+        return length
 
     def _checked_length(self) -> int | None:
         if self.is_stream:

@@ -1,4 +1,4 @@
-"""Weighted draws: the right frequencies, and the same batches however they are carried out."""
+"""Weighted draws and batches of similar length: distributed as said, and the same however carried out."""
 
 import copy
 from collections import Counter
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 import treadle
 from treadle.data import Loader, batch_items
-from treadle.data.draws import Draws
+from treadle.data.sampling import Draws, Grouped
 
 WEIGHTS = np.array([0.0, 1.0, 2.0, 0.5, 4.0, 0.0, 1.5, 3.0, 0.0])
 PINNED = [7, 3, 2, 7, 7, 4, 7, 7]
@@ -186,9 +186,9 @@ def test_a_resumed_run_draws_on(tmp_path):
     [
         ([1.0] * 8, None, ValueError, r"weights has shape \(8,\); the dataset needs one a sample, \(9,\)"),
         (torch.ones(9, 1), None, ValueError, r"weights has shape \(9, 1\)"),
-        ([1.0, -1.0, *[1.0] * 7], None, ValueError, r"the weight of sample 1 is -1\.0; allowed are finite"),
-        ([1.0] * 8 + [float("nan")], None, ValueError, "the weight of sample 8 is nan"),
-        ([float("inf")] + [1.0] * 8, None, ValueError, "the weight of sample 0 is inf"),
+        ([1.0, -1.0, *[1.0] * 7], None, ValueError, r"weights has -1\.0 for sample 1; allowed are finite"),
+        ([1.0] * 8 + [float("nan")], None, ValueError, "weights has nan for sample 8"),
+        ([float("inf")] + [1.0] * 8, None, ValueError, "weights has inf for sample 0"),
         ([0] * 9, None, ValueError, r"the weights add up to 0\.0"),
         ([1e308] * 9, None, ValueError, "the weights add up to inf"),
         (["a"] * 9, None, TypeError, "weights is a list; allowed are a tensor, array or list"),
@@ -209,7 +209,7 @@ def test_a_stream_has_nothing_to_weigh():
         def __iter__(self):
             yield from range(9)
 
-    with pytest.raises(ValueError, match="a stream has no numbered samples to draw by weights"):
+    with pytest.raises(ValueError, match="weights is given, but the samples of a stream have no numbers"):
         Loader(Stream(), 4, weights=WEIGHTS)
 
 
@@ -220,3 +220,77 @@ def test_the_given_weights_can_change_afterwards():
     assert torch.cat(list(loader)).unique().tolist() == [1]
     with pytest.raises(ValueError, match="read-only"):
         loader.weights[0] = 3.0
+
+
+LENGTHS = np.random.default_rng(0).integers(1, 500, 1003)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 4, 5, 15, 16, 17, 399, 400, 401, 1003])
+def test_grouped_every_sample_comes_once_and_any_piece_is_a_piece_of_the_whole(samples):
+    grouped = Grouped(LENGTHS[:samples], 4, seed=1, epoch=2)
+    whole = grouped.indices(0, samples)
+    assert np.array_equal(np.sort(whole), np.arange(samples))
+    for start in range(0, samples, 1 + samples // 40):
+        for stop in {start, start + 1, min(samples, start + 4), min(samples, start + 300), samples}:
+            assert np.array_equal(grouped.indices(start, stop), whole[start:stop])
+
+
+def padding(orders):
+    batches = [LENGTHS[order[first : first + 16]] for order in orders for first in range(0, 1003, 16)]
+    return sum(batch.max() * len(batch) for batch in batches) / (len(orders) * LENGTHS.sum()) - 1
+
+
+def test_grouped_batches_need_little_padding_and_keep_changing():
+    grouped = [Grouped(LENGTHS, 16, 1, epoch).indices(0, 1003) for epoch in range(8)]
+    shuffled = [treadle.data.Order(1003, 1, epoch).indices(0, 1003) for epoch in range(8)]
+    assert padding(grouped) < 0.1
+    assert padding(shuffled) > 0.8
+    company = [
+        set(order[np.flatnonzero(order == 7)[0] // 16 * 16 :][:16].tolist()) - {7} for order in grouped
+    ]
+    assert len(set.union(*company)) > 50
+    first = [LENGTHS[order[:16]].mean() for order in grouped]
+    assert max(first) - min(first) > 150  # long and short batches come in any order
+
+
+def test_no_length_is_likelier_to_be_left_out():
+    left = np.concatenate([Grouped(LENGTHS[:90], 16, 1, epoch).indices(80, 90) for epoch in range(400)])
+    assert chi_square(np.bincount(left, minlength=90), 400 * 10 / 90) < 136  # 89 degrees of freedom: 0.1 %
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_grouped_cuts_ranks_and_workers_change_nothing(drop_last):
+    samples = [(number, torch.full((int(length),), number)) for number, length in enumerate(LENGTHS[:90])]
+
+    def padded(rows):
+        numbers, texts = zip(*rows, strict=True)
+        return torch.tensor(numbers), torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+
+    loader = Loader(
+        samples, 8, shuffle=True, drop_last=drop_last, collate=padded, lengths=torch.tensor(LENGTHS[:90])
+    )
+    whole = epoch_of(loader, 1)
+    assert [len(numbers) for numbers, _ in whole] == [8] * 11 + [2] * (not drop_last)
+    for start in range(len(whole) + 1):
+        assert equal(epoch_of(loader, 1, start), whole[start:])
+    assert equal(epoch_of(loader.replace(workers=2), 1), whole)
+    for world_size in (2, 3):
+        parts = [epoch_of(loader, 1, rank=rank, world_size=world_size) for rank in range(world_size)]
+        for number, (numbers, _) in enumerate(whole):
+            assert torch.equal(torch.cat([part[number][0] for part in parts]), numbers)
+    assert torch.cat([numbers for numbers, _ in loader.in_order()]).tolist() == list(range(90))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"lengths": [1] * 8}, ValueError, r"lengths has shape \(8,\)"),
+        ({"lengths": [1] * 8 + [-1]}, ValueError, r"lengths has -1\.0 for sample 8"),
+        ({"lengths": "long"}, TypeError, "lengths is a str"),
+        ({"lengths": [1] * 9, "shuffle": False}, ValueError, "what is shuffled, but shuffle is False"),
+        ({"lengths": [1] * 9, "weights": [1] * 9}, ValueError, "what is shuffled, but weights are given"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(options, kind, message):
+    with pytest.raises(kind, match=f"^Loader: .*{message}"):
+        Loader(torch.arange(9), 4, **{"shuffle": True, **options})
