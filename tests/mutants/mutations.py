@@ -16,6 +16,8 @@ KILL = "tests/checkpoint/test_kill.py"
 SYNCED = f"{KILL}::test_everything_is_synced_before_the_commit_and_the_commit_after"
 ACCUMULATION = "tests/exact/test_accumulation.py"
 DEATHS = "tests/crash/test_deaths.py"
+SAMPLING = "tests/data/test_sampling.py"
+WORKERS = "tests/data/test_workers.py"
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,27 @@ MUTATIONS = (
         ("tests/data",),
     ),
     Mutation(
+        "draw the same in every epoch",
+        "data/sampling.py",
+        "mix(_DRAW, seed, epoch)",
+        "mix(_DRAW, seed)",
+        (SAMPLING,),
+    ),
+    Mutation(
+        "augment a sample that is drawn twice alike",
+        "data/sampling.py",
+        "        return np.arange(start, stop)\n",
+        "        return None\n",
+        (SAMPLING,),
+    ),
+    Mutation(
+        "batches of any length",
+        "data/sampling.py",
+        "        samples = samples[np.argsort(self._lengths[samples], kind=\"stable\")]\n",
+        "",
+        (f"{SAMPLING}::test_grouped_batches_need_little_padding_and_keep_changing",),
+    ),
+    Mutation(
         "samples draw from the training's generators",
         "data/seeding.py",
         "        random.setstate(self._python)\n",
@@ -343,6 +366,27 @@ MUTATIONS = (
         '            "worker_init_fn": _begin_worker,\n',
         "",
         (f"{DEATHS}::test_a_signal_to_all_processes_at_once_leaves_with_75_too",),
+    ),
+    Mutation(
+        "workers in use outlive a failed fit",
+        "data/workers.py",
+        "        _stop_all(self._running)\n",
+        "",
+        (f"{WORKERS}::test_a_failed_fit_leaves_no_workers[RuntimeError-samples]",),
+    ),
+    Mutation(
+        "workers keep Python from exiting",
+        "data/workers.py",
+        "        Finalize(self, _stop_all, (self._running,), exitpriority=0)\n",
+        "",
+        (f"{WORKERS}::test_a_process_with_workers_exits[left reading]",),
+    ),
+    Mutation(
+        "an error keeps the loop's frames",
+        "trainer.py",
+        '            stack.callback(setattr, state, "exception", None)\n',
+        "",
+        (f"{WORKERS}::test_a_fit_keeps_no_frames_of_its_error_alive",),
     ),
     Mutation(
         "workers outlive a killed trainer",
