@@ -306,7 +306,7 @@ MUTATIONS = (
     Mutation(
         "batches of any length",
         "data/sampling.py",
-        "        samples = samples[np.argsort(self._lengths[samples], kind=\"stable\")]\n",
+        '        samples = samples[np.argsort(self._lengths[samples], kind="stable")]\n',
         "",
         (f"{SAMPLING}::test_grouped_batches_need_little_padding_and_keep_changing",),
     ),
