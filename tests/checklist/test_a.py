@@ -336,6 +336,7 @@ def test_A_beat_the_record_does_not_grow_in_memory(tmp_path: Path) -> None:
         assert len(run.series("train/loss").steps) == 100_000
 
 
+@pytest.mark.usefixtures("values_stay_on_the_device")
 def test_A_beat_nothing_is_read_from_the_device_for_each_batch(make_task, data, monkeypatch) -> None:
     reads = [0]
     for name in ("item", "tolist", "__float__", "__bool__", "numpy", "cpu"):
