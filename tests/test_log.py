@@ -195,3 +195,32 @@ def test_numbers_of_every_kind_are_read_to_the_last_bit() -> None:
         assert read_scalars([one]) == read_scalars([one, one])[:1] == [number]
         assert all(type(value) is float for value in read_scalars([one, one]))
     assert read_scalars([]) == []
+
+
+@pytest.mark.parametrize("pending", [Pending, DevicePending])
+def test_a_part_of_a_tensor_is_refused(pending: type[Pending], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a DTensor gives when it is read is this process's part alone."""
+
+    class Sharded(Tensor):
+        def full_tensor(self) -> Tensor:
+            raise NotImplementedError
+
+    monkeypatch.setattr(Engine, "new_pending", lambda _: pending())
+    trainer = treadle.Trainer(max_epochs=1, run_dir=None, progress=False)
+    trainer.on("after_loss")(lambda state: state.log("norm", torch.ones(()).as_subclass(Sharded)))
+    with pytest.raises(ValueError, match=r"log: 'norm' is a Sharded, of which each process has a part"):
+        trainer.fit(treadle.SupervisedTask(nn.Linear(1, 1), mse_loss), treadle.Loader((X, Y), 2))
+
+
+def test_points_come_by_step_where_a_name_is_logged_and_recorded() -> None:
+    points: list[int] = []
+    trainer = treadle.Trainer(max_epochs=1, run_dir=None, progress=False, log_every=100)
+
+    @trainer.on("log")
+    def keep(state: treadle.State) -> None:
+        points.extend(step for name, step, _ in state.points if name == "train/loss")
+
+    trainer.on("step_end")(lambda state: state.record("train/loss", 0.0))
+    trainer.fit(treadle.SupervisedTask(nn.Linear(1, 1), mse_loss), treadle.Loader((X, Y), 2))
+    assert points == sorted(points)
+    assert len(points) == 24

@@ -85,7 +85,7 @@ def test_probabilities_as_targets_are_samples() -> None:
 
 def test_tensors_of_a_partial_go_where_the_task_goes_and_into_no_checkpoint() -> None:
     task = make_task(partial(cross_entropy, weight=WEIGHTS)).to("meta")
-    assert task.loss.weight.device.type == "meta"
+    assert task.loss.given("weight").device.type == "meta"
     assert "CrossEntropy" not in str(task.state_dict().keys())
     assert not any("weight" in name and "loss" in name for name in task.state_dict())
     assert str(task.loss) == "PartialLoss(cross_entropy)"
@@ -135,3 +135,95 @@ def test_packed_sequences_are_one_input_and_count_their_targets() -> None:
         return torch.cat([parameter.detach().flatten() for parameter in task.parameters()])
 
     assert torch.allclose(weights(4), weights(2, accumulate=2), atol=1e-6)
+
+
+class Focal(nn.CrossEntropyLoss):
+    """Takes weights as torch's does, and divides by the samples."""
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        losses = cross_entropy(output, target, weight=self.weight, reduction="none")
+        return ((1 - torch.exp(-losses)) ** 2 * losses).mean()
+
+
+def test_a_subclass_of_torchs_loss_is_a_mean_over_samples() -> None:
+    task, trainer = make_task(Focal(weight=WEIGHTS)), treadle.Trainer(run_dir=None, progress=False)
+    loaders = [treadle.Loader((X, Y), size) for size in (70, 16, 1)]
+    found = [trainer.evaluate(task, loader)["test/loss"] for loader in loaders]
+    assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+
+
+def test_targets_of_any_whole_type_are_counted() -> None:
+    task = make_task(nn.CrossEntropyLoss(weight=WEIGHTS))
+    counts = [float(task.num_items((X, Y.to(kind)))) for kind in (torch.uint8, torch.int32, torch.int64)]
+    assert counts == pytest.approx([float(WEIGHTS[Y].sum())] * 3)
+
+
+def test_partials_in_a_mapping_bring_their_tensors_too() -> None:
+    losses = {"ce": partial(cross_entropy, weight=WEIGHTS), "square": lambda output, _: (output**2).mean()}
+    task = make_task(losses).to("meta")
+    assert task.loss["ce"].given("weight").device.type == "meta"
+    assert set(task.state_dict()) == {"model.0.weight", "model.0.bias"}
+
+
+def test_other_arguments_of_a_partial_stay_what_they_are() -> None:
+    """Whatever they are named, and modules among them are none of the task's."""
+    features = nn.BatchNorm1d(3).eval()
+
+    def loss(output: Tensor, target: Tensor, **given: Any) -> Tensor:
+        assert given["forward"] == 1
+        assert given["training"] is True
+        assert given["function"] is features
+        return cross_entropy(features(output), target, weight=given["weight"])
+
+    task = make_task(partial(loss, weight=WEIGHTS, forward=1, training=True, function=features))
+    trainer = treadle.Trainer(max_epochs=1, run_dir=None, progress=False)
+    trained = trainer.fit(task, treadle.Loader((X, Y), 35))
+    assert trained.history["train/loss"]
+    assert not features.training
+    assert not any("features" in name or "running" in name for name in task.state_dict())
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_batch_is_prepared_once_and_where_the_model_is(listed: bool) -> None:
+    """Counting items does not prepare it: that may draw, change the batch or need the device."""
+    calls = 0
+
+    class Scaling(treadle.SupervisedTask):
+        def prepare_batch(self, batch: Any) -> tuple[Any, Any]:
+            nonlocal calls
+            calls += 1
+            inputs, targets = batch.pop("inputs"), batch.pop("labels")
+            return inputs.mul_(10), targets
+
+    samples = [{"inputs": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+    data: Any = torch.utils.data.DataLoader(samples, 10) if listed else treadle.Loader(samples, 10)  # type: ignore[arg-type]
+    task = Scaling(nn.Linear(4, 3), cross_entropy, torch.optim.SGD, lr=0.1)
+    treadle.Trainer(max_epochs=1, run_dir=None, progress=False).fit(task, data)
+    assert calls == 7
+
+
+def test_samples_are_counted_as_samples() -> None:
+    task = make_task(nn.CrossEntropyLoss(weight=WEIGHTS))
+    seen: list[int] = []
+    trainer = treadle.Trainer(max_epochs=1, run_dir=None, progress=False, accumulate=2)
+    trainer.on("fit_end")(lambda state: seen.append(state.progress.samples))
+    trainer.fit(task, treadle.Loader((X, Y), 10))
+    assert seen == [70]
+
+
+def test_images_without_a_box_count_like_the_others() -> None:
+    """Boxes of all images in one list: their number is not that of the images."""
+
+    def collate(samples: list[Any]) -> Any:
+        numbers = torch.tensor(samples)
+        return X[numbers], torch.zeros(int((numbers % 2).sum()) if samples[0] < 8 else 0, 5)
+
+    def loss(output: Tensor, boxes: Tensor) -> Tensor:
+        return (output**2).mean() + boxes.sum()
+
+    task = treadle.SupervisedTask(nn.Linear(4, 3), loss, torch.optim.SGD, lr=0.1)
+    run = treadle.Trainer(max_epochs=1, run_dir=None, progress=False).fit(
+        task, treadle.Loader(range(16), 4, collate=collate)
+    )
+    assert torch.isfinite(torch.tensor(run.series("train/loss").values)).all()
+    assert [task.num_items(collate(list(range(start, start + 4)))) for start in (0, 8)] == [4, 4]

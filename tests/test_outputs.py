@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import treadle
 from treadle.data import concatenate, map_tree
-from treadle.outputs import OutputBlocks, StoredOutputs, outputs_of
+from treadle.output_blocks import OutputBlocks, outputs_of
+from treadle.outputs import StoredOutputs
 from treadle.parallel.batches import Present
 from treadle.parallel.gathering import SharedGathering
 
@@ -261,7 +263,7 @@ class Counted:
 @pytest.mark.parametrize("name", TREES)
 def test_blocks_from_a_device_are_those_of_a_list_joined(name: str, size: int) -> None:
     make = TREES[name]
-    blocks = OutputBlocks(StoredOutputs(concatenate, rows=None), torch.device("cpu"), size)
+    blocks = OutputBlocks(StoredOutputs(concatenate, rows=None), torch.device("cpu"), size=size)
     for number, rows in enumerate(X.split(5)):
         blocks.add(make(rows, number + 1))
     assert equal(blocks.result(), plain(make, 5))
@@ -296,11 +298,9 @@ def test_a_device_hands_over_blocks_in_memory_and_in_files(
         blocks.append(self)
         initialize(self, *arguments)
 
-    class Elsewhere:
-        type = "elsewhere"
-
-    def outputs(task: Any, batches: Any, device: Any, files: Any = None) -> Any:
-        made = outputs_of(task, batches, Elsewhere(), files)  # type: ignore[arg-type]
+    def outputs(task: Any, batches: Any, engine: Any, files: Any = None) -> Any:
+        elsewhere = SimpleNamespace(device=SimpleNamespace(type="elsewhere"), strategy=engine.strategy)
+        made = outputs_of(task, batches, elsewhere, files)  # type: ignore[arg-type]
         if isinstance(made, OutputBlocks):
             made._device = torch.device("cpu")
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from treadle.data import Batches
 from treadle.engine import Engine
 from treadle.events import Callback
-from treadle.outputs import outputs_of
+from treadle.output_blocks import outputs_of
 from treadle.parallel import gathering
 from treadle.state import State
 from treadle.task import Task
@@ -51,9 +52,10 @@ class Collector(Callback):
 
     def begin(self, engine: Engine, batches: Batches) -> None:
         """An evaluation of these batches comes."""
-        self._sinks = [outputs_of(self._task, batches, engine.device) for _ in range(3)]
+        self._sinks = [outputs_of(self._task, batches, engine) for _ in range(3)]
         self._first: Any = None
-        self._gathering = gathering(engine, self._take, batches)
+        # All at the end: an evaluation has meetings of its own, and some have fewer batches than others.
+        self._gathering = gathering(engine, self._take, batches, every=sys.maxsize)
 
     def on_eval_start(self, state: State) -> None:
         """Start the clock."""
@@ -71,6 +73,8 @@ class Collector(Callback):
     def results(self, values: dict[str, float]) -> Results:
         """Everything, in data order. All processes ask for it."""
         self._gathering.finish()
+        if self._first is None:
+            raise ValueError("results: no batch of these data was evaluated, so there is nothing to join")
         outputs, targets, metadata = (
             sink.result() if given is not None else None
             for sink, given in zip(self._sinks, self._first, strict=True)

@@ -109,7 +109,11 @@ def prefer_fused(optimizer: Optimizer, task: Task) -> None:
     if type(optimizer) not in FUSED or optimizer.state:
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    dense = not any(getattr(module, "sparse", False) for module in task.modules())
+    # DTensors: only Adam's kernels know what to do with them.
+    known = issubclass(type(optimizer), torch.optim.Adam) or not any(
+        hasattr(p, "full_tensor") for p in parameters
+    )
+    dense = known and not any(getattr(module, "sparse", False) for module in task.modules())
     placed = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for p in parameters)
     free = all(
         group.get("fused") is None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from treadle.clipping import Clip
 from treadle.data import Batches, mover, split
 from treadle.direct_backward import direct_backward
 from treadle.log import MetricLog, read_counters
 from treadle.metrics import Metric
-from treadle.norms import clip_norm
 from treadle.pending import DevicePending, Pending
 from treadle.precision import Precision
 from treadle.schedules import BoundSchedule
@@ -209,47 +209,3 @@ class Engine:
     def to_look(self, batches: Batches) -> Batches:
         """Opened data to evaluate or predict on as the loops read them."""
         return batches
-
-
-class Clip:
-    """No clipping: the base class."""
-
-    def __call__(
-        self, parameters: Mapping[Optimizer, list[nn.Parameter]], optimizers: Iterable[Optimizer]
-    ) -> None:
-        """Change the gradients of the parameters that `optimizers` are about to step."""
-
-
-class GradientClip(Clip):
-    """Clip gradients by value first, then by the norm over all parameters that are stepped together.
-
-    Args:
-        norm: the largest 2-norm (Pascanu et al. 2013), or None.
-        value: the largest absolute value of an element, or None.
-
-    Raises:
-        ValueError: one is not positive.
-    """
-
-    def __init__(self, norm: float | None = None, value: float | None = None) -> None:
-        for name, given in (("clip_norm", norm), ("clip_value", value)):
-            if given is not None and not (_is_number(given) and given > 0):
-                raise ValueError(
-                    f"Trainer: {name} is {given!r}; it must be a positive number, or None for no clipping"
-                )
-        self._norm = norm
-        self._value = value
-
-    def __call__(
-        self, parameters: Mapping[Optimizer, list[nn.Parameter]], optimizers: Iterable[Optimizer]
-    ) -> None:
-        """Clip in place; nothing is read from the device."""
-        stepped = [parameter for optimizer in optimizers for parameter in parameters[optimizer]]
-        if self._value is not None:
-            nn.utils.clip_grad_value_(stepped, self._value)
-        if self._norm is not None:
-            clip_norm(stepped, self._norm)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -91,10 +91,13 @@ class MetricLog:
             sums[0] = reduce(add, totals, sums[0])
             sums[1] = reduce(add, weights, sums[1])
             curves[full] = _in_order(curves[full], (steps, values)) if full in curves else (steps, values)
+        recorded: Curves = {}
         for name, step, value in plain:
-            steps, values = curves.setdefault(name, ([], []))
+            steps, values = recorded.setdefault(name, ([], []))
             steps.append(step)
             values.append(value)
+        for name, curve in recorded.items():
+            curves[name] = _in_order(curves[name], curve) if name in curves else curve
         return curves
 
     def means(self) -> dict[str, float]:
@@ -130,7 +133,7 @@ def points_of(curves: Curves) -> list[Point]:
 
 
 def _in_order(one: Curve, other: Curve) -> Curve:
-    """One curve of what was logged as "loss" and as "train/loss", by step."""
+    """One curve of what was logged as "loss" and as "train/loss", or recorded besides, by step."""
     points = sorted(zip(one[0] + other[0], one[1] + other[1], strict=True), key=itemgetter(0))
     return [step for step, _ in points], [value for _, value in points]
 

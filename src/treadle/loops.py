@@ -21,9 +21,7 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import Any
 
-import torch
-
-from treadle.data import Batches
+from treadle.data import Batches, samples_in
 from treadle.events import CancelBatch, CancelEpoch, CancelFit, CancelStep
 from treadle.log import counters
 from treadle.state import State
@@ -103,9 +101,7 @@ def train_step(window: Sequence[Any], state: State) -> None:
         cancelled = True
     progress.step += 1
     progress.batch += len(window)
-    items = state.engine.items
-    if not isinstance(items, torch.Tensor):  # items counted on the device are not waited for
-        progress.samples += int(items)
+    progress.samples += samples_in(window)
     if state.log_every.at_step(progress.step):
         state.flush()
     if state.eval_steps is not None and state.eval_steps.at_step(progress.step):

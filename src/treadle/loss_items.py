@@ -16,7 +16,7 @@ _WEIGHTED_MODULES = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
 class PartialLoss(nn.Module):
-    """A `functools.partial` whose tensors go to the device with the task; its arguments are attributes.
+    """A `functools.partial` whose tensors go to the device with the task, and into no checkpoint.
 
     Args:
         partial: a loss of (output, target) with some arguments given by name.
@@ -24,30 +24,31 @@ class PartialLoss(nn.Module):
 
     def __init__(self, partial: functools.partial[Any]) -> None:
         super().__init__()
-        self.function = partial.func
-        self._positional = partial.args
-        self._names = tuple(partial.keywords)
-        for name, value in partial.keywords.items():
-            if isinstance(value, Tensor):
-                self.register_buffer(name, value, persistent=False)
-            else:
-                setattr(self, name, value)
+        self.partial = partial
+        self._tensors: dict[str, str] = {}  # the names of the buffers, by those of the arguments
+        for number, (name, value) in enumerate(partial.keywords.items()):
+            if type(value) is Tensor:
+                self._tensors[name] = f"tensor_{number}"
+                self.register_buffer(self._tensors[name], value, persistent=False)
+
+    def given(self, name: str, default: Any = None) -> Any:
+        """An argument of the partial by name; a tensor where it is now."""
+        buffer = self._tensors.get(name)
+        return self.partial.keywords.get(name, default) if buffer is None else getattr(self, buffer)
 
     def forward(self, *inputs: Any) -> Any:
         """The loss."""
-        return self.function(
-            *self._positional, *inputs, **{name: getattr(self, name) for name in self._names}
-        )
+        return self.partial(*inputs, **{name: self.given(name) for name in self._tensors})
 
     def extra_repr(self) -> str:
         """What it calls."""
-        return getattr(self.function, "__name__", repr(self.function))
+        return getattr(self.partial.func, "__name__", repr(self.partial.func))
 
 
 def with_tensors(loss: Any) -> Any:
     """The loss; as a module, if it is a partial with tensors by name."""
-    plain = isinstance(loss, functools.partial) and all(name.isidentifier() for name in loss.keywords)
-    tensors = plain and any(isinstance(value, Tensor) for value in loss.keywords.values())
+    partial = isinstance(loss, functools.partial)
+    tensors = partial and any(type(value) is Tensor for value in loss.keywords.values())
     return PartialLoss(loss) if tensors else loss
 
 
@@ -57,20 +58,26 @@ def items_of(loss: Any) -> Callable[[Tensor], Tensor] | None:
     That is where classes have weights, or some targets are ignored by the user's own number: cross entropy
     and the negative log likelihood divide by the sum of the weights of the targets that count.
     """
-    weighted = isinstance(loss, _WEIGHTED_MODULES) or getattr(loss, "function", None) in _WEIGHTED
-    partial = isinstance(loss, functools.partial) and loss.func in _WEIGHTED
-    if not (weighted or partial):
+    given: Callable[[str, Any], Any]
+    if type(loss) in _WEIGHTED_MODULES:  # a subclass may divide by something else
+        given = functools.partial(getattr, loss)
+    elif isinstance(loss, PartialLoss) and loss.partial.func in _WEIGHTED:
+        given = loss.given
+    elif isinstance(loss, functools.partial) and loss.func in _WEIGHTED:
+        given = loss.keywords.get
+    else:
         return None
-    given = loss.keywords.get if partial else lambda name, default: getattr(loss, name, default)
-    ignored = given("ignore_index", _IGNORED)
-    if given("reduction", "mean") != "mean" or (given("weight", None) is None and ignored == _IGNORED):
+    weight, ignored = given("weight", None), given("ignore_index", _IGNORED)
+    if given("reduction", "mean") != "mean" or (weight is None and ignored == _IGNORED):
         return None
+    if weight is None:
+        return lambda target: (target != ignored).sum()
+    on_host = weight.detach().cpu().clone()  # batches are counted before they go to the device
 
     def count(target: Tensor) -> Tensor:
-        counts: Tensor = target != ignored
-        weight: Tensor | None = given("weight", None)  # looked up each time: it moves to the device
-        if weight is None:
-            return counts.sum()
-        return weight[torch.where(counts, target, 0)].mul(counts).sum()
+        counts = target != ignored
+        weights: Any = on_host if target.device.type == "cpu" else given("weight", None)
+        total: Tensor = weights[torch.where(counts, target, 0).long()].mul(counts).sum()
+        return total
 
     return count

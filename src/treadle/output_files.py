@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from treadle.data import map_tree
-from treadle.engine import Engine
-from treadle.outputs import Sink, named_leaves
+from treadle.outputs import named_leaves
 from treadle.runs.files import sync_folder
 
 Array = NDArray[Any]
@@ -129,51 +127,6 @@ class OutputFiles:
             self._columns.append(None if array is None else _Column(path, array, name or _UNNAMED))
         self._names = [name for name, _ in parts]
         self._first = map_tree(lambda leaf: None if leaf is None else 0, output)  # its containers alone
-
-
-class FilesElsewhere:
-    """Files that another process writes, for a process that is given the same outputs.
-
-    Args:
-        files: what would be written here.
-        wait: returns when the other process has finished.
-    """
-
-    def __init__(self, files: OutputFiles, wait: Callable[[], object]) -> None:
-        self._files, self._wait = files, wait
-        self._first: Any = None
-
-    def add(self, output: Any) -> None:
-        """Learn what outputs look like."""
-        if self._first is None:
-            self._first = map_tree(lambda leaf: None if leaf is None else 0, output)
-
-    def result(self) -> Any:
-        """The tree of the outputs, of read-only memory maps."""
-        self._wait()
-        return self._files.read(self._first)
-
-
-class FilesForAll(FilesElsewhere):
-    """Files that this process writes, and others read."""
-
-    def add(self, output: Any) -> None:
-        """Write one batch."""
-        self._files.add(output)
-
-    def result(self) -> Any:
-        """The tree of the outputs, of read-only memory maps, after which the others are let go on."""
-        result = self._files.result()
-        self._wait()
-        return result
-
-
-def files_of(files: OutputFiles, engine: Engine) -> Sink:
-    """What takes in all outputs on one of an engine's processes, so that one of them writes the files."""
-    if not engine.strategy.is_shared:
-        return files
-    kind = FilesForAll if engine.strategy.is_main else FilesElsewhere
-    return kind(files, lambda: engine.gather(None))
 
 
 class _Column:

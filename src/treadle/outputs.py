@@ -9,8 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from treadle.data import Batches, concatenate, map_tree, move
-from treadle.task import Task
+from treadle.data import map_tree, move
 
 CPU = torch.device("cpu")
 
@@ -147,50 +146,6 @@ class StoredOutputs(Outputs):
         return map_tree(lambda _: next(remaining), self._first)
 
 
-class OutputBlocks:
-    """Rows from an accelerator, many batches at a time: one wait for each block instead of each batch.
-
-    Args:
-        sink: gets the blocks, on the CPU, as if each were one batch.
-        device: where the model is.
-        size: how many bytes a block has at least.
-    """
-
-    def __init__(self, sink: Sink, device: torch.device, size: int = 2**25) -> None:
-        self._sink, self._device, self._size = sink, device, size
-        self._layout: Layout | None = None
-        self._room = 0
-
-    def add(self, output: Any) -> None:
-        """Keep the rows of one batch; what has no rows goes on at once."""
-        parts = list(named_leaves(output))
-        layout, rows = layout_of(parts), rows_of(parts)
-        if layout is None or not rows or layout != self._layout or rows > self._room:
-            self._hand_on()
-            if layout is None or not rows:
-                self._sink.add(output)
-                return
-            self._begin(layout, parts, rows)
-        self._block.add(output)
-        self._room -= rows
-
-    def result(self) -> Any:
-        """All of it, in the order it came."""
-        self._hand_on()
-        return self._sink.result()
-
-    def _begin(self, layout: Layout, parts: list[tuple[str, Any]], rows: int) -> None:
-        bytes_of_row = sum(leaf.nbytes for _, leaf in parts if leaf is not None) / rows
-        self._layout = layout
-        self._room = max(rows, int(self._size / max(bytes_of_row, 1)))
-        self._block = StoredOutputs(concatenate, self._room, device=self._device)
-
-    def _hand_on(self) -> None:
-        if self._layout is not None:
-            self._sink.add(move(self._block.result(), CPU))  # waits for the device
-            self._layout, self._room = None, 0
-
-
 class JoinedOutputs(Outputs):
     """A list, joined at the end, that goes on as one.
 
@@ -207,22 +162,6 @@ class JoinedOutputs(Outputs):
         """What the sink makes of it."""
         self._sink.add(super().result())
         return self._sink.result()
-
-
-def outputs_of(task: Task, batches: Batches, device: torch.device, files: Sink | None = None) -> Sink:
-    """Where outputs for opened data go.
-
-    Args:
-        task: one that joins outputs itself gets them as a list.
-        batches: what they are outputs for.
-        device: where the model is.
-        files: where they are to end; None: in memory.
-    """
-    if type(task).join is not Task.join:
-        return Outputs(task.join) if files is None else JoinedOutputs(task.join, files)
-    if device.type == "cpu":
-        return files or StoredOutputs(task.join, batches.num_samples, batches.length)
-    return OutputBlocks(files or StoredOutputs(task.join, batches.num_samples), device)
 
 
 def _own(leaf: Any) -> Any:

@@ -38,13 +38,15 @@ class Pending:
         """Log a tensor of one element.
 
         Raises:
-            ValueError: it has another number of elements.
+            ValueError: it has another number of elements, or not all of them are in this process.
         """
+        if type(value) is not Tensor:
+            check_scalar(name, value)
         try:
             number = value.item()
-        except RuntimeError as error:
+        except RuntimeError:
             check_scalar(name, value)
-            raise error
+            raise
         self.columns[name].append((step, number, items, None))
 
     def drop_after(self, step: int) -> None:
@@ -147,7 +149,12 @@ class DevicePending(Pending):
 
 
 def check_scalar(name: str, value: Tensor) -> None:
-    """Raise a ValueError unless a tensor that is logged has one element."""
+    """Raise a ValueError unless a tensor that is logged has one element, all of which is here."""
+    if hasattr(value, "full_tensor"):
+        raise ValueError(
+            f"log: {name!r} is a {type(value).__name__}, of which each process has a part; log its "
+            "full_tensor(), which all processes ask for"
+        )
     if value.numel() != 1:
         raise ValueError(
             f"log: {name!r} has shape {tuple(value.shape)}; it must be a number or a tensor of one element"

@@ -13,7 +13,6 @@ import torch
 from treadle import rng
 from treadle.callbacks import progress_bar
 from treadle.checkpoint.contents import restore
-from treadle.compiling import compile_in_place
 from treadle.composing import check_evaluation, check_task, optimizers_of, schedules_of, set_horizon
 from treadle.data import Batches, Source, as_source
 from treadle.engine import Engine
@@ -89,8 +88,7 @@ def prepare(
     state.schedules = schedules_of(task, state)
     _set_up(engine, state)
     state.turn = state.turned(Fitting(state) if settings.microbatch_size == "auto" else task.train_step)
-    if settings.compile is not None:
-        compile_in_place(task.compile_modules(), settings.compile)
+    stack.enter_context(settings.compile.compiled(task.compile_modules()))
     if settings.deterministic:
         stack.enter_context(_deterministic())
     task.train()
@@ -118,6 +116,7 @@ def looking(
     state = state_of(engine, task=task, hooks=Hooks([*settings.callbacks, *own]), run=run)
     with looking_together(state), ExitStack() as cleanup:
         cleanup.callback(batches.close)
+        cleanup.enter_context(settings.compile.compiled(task.compile_modules()))
         for callback in own:  # for the others it is the end of a fit, and one may be going on
             cleanup.callback(callback.on_cleanup, state)
         yield state, batches

@@ -9,8 +9,9 @@ from typing import Any, Literal, Self
 import torch
 
 from treadle.callbacks import Checkpoints, StepTimes, Summary, Trial, progress_bar
-from treadle.compiling import compile_arguments
-from treadle.engine import Clip, Engine, GradientClip
+from treadle.clipping import Clip, GradientClip
+from treadle.compiling import compiler_of
+from treadle.engine import Engine
 from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks, as_callbacks
 from treadle.parallel import engine_of, place_of, strategy_of
 from treadle.precision import Precision, precision_of
@@ -73,7 +74,7 @@ class Settings:
         self.strategy = strategy_of(strategy, self.device)
         self.precision = precision_of(precision, self.device.type)
         self.microbatch_size = microbatch_size
-        self.compile = compile_arguments(compile)
+        self.compile = compiler_of(compile)
         self.deterministic = deterministic
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.checkpoint = Checkpoints() if checkpoint is True else checkpoint or None
@@ -131,7 +132,7 @@ class Settings:
         """What accompanies a fit besides the callbacks given."""
         own: list[Callback] = [Trial()] if self.trial else []
         if self.progress and self.strategy.is_main:
-            own += [Summary(shapes=self.compile is None), progress_bar(every=int(self.progress))]
+            own += [Summary(shapes=not self.compile), progress_bar(every=int(self.progress))]
         reports = self.report is not None and self.run_dir is not None
         if reports and not any(isinstance(one, StepTimes) for one in self.callbacks):
             own.append(StepTimes())

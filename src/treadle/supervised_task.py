@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 
 from treadle import class_path
-from treadle.loss_items import items_of, with_tensors
+from treadle.loss_items import PartialLoss, items_of, with_tensors
 from treadle.metrics import Metric, as_metric
 from treadle.schedules import Schedule, as_schedule
 from treadle.state import State
@@ -65,9 +66,11 @@ class SupervisedTask(Task):
         self.target = target
         self.loss = _built_loss(loss)
         self._items = items_of(self.loss)
+        self._finds_targets = type(self).prepare_batch is SupervisedTask.prepare_batch
         self.loss_weights = _checked_weights(loss_weights, self.loss)
         losses = self.loss.values() if isinstance(self.loss, dict) else ()
-        stateful = [one for one in losses if isinstance(one, nn.Module) and one.state_dict()]
+        modules = [one for one in losses if isinstance(one, nn.Module)]
+        stateful = [one for one in modules if isinstance(one, PartialLoss) or one.state_dict()]
         if stateful:  # those are moved and saved with the task, as a single loss is
             self.stateful_losses = nn.ModuleList(dict.fromkeys(stateful))
         self.metrics = {name: as_metric(metric, name) for name, metric in _named_metrics(metrics).items()}
@@ -92,6 +95,9 @@ class SupervisedTask(Task):
         """(inputs, targets) from a pair, a longer tuple (the last is the target) or a mapping."""
         if type(batch) is tuple and len(batch) == 2:  # the common case, without another call
             return batch
+        return self._parts(batch)
+
+    def _parts(self, batch: Any) -> tuple[Any, Any]:
         if not isinstance(batch, Mapping):
             return super().prepare_batch(batch)
         inputs = dict(batch)
@@ -103,25 +109,33 @@ class SupervisedTask(Task):
         return (next(iter(inputs.values())) if len(inputs) == 1 else inputs), target
 
     def num_items(self, batch: Any) -> Items:
-        """Targets, as the loss is the mean over them; where there are none, samples.
+        """Samples, or the targets where those are counted otherwise than the inputs (time first, packed).
 
         For cross entropy with class weights, the sum of the weights of the targets; with an `ignore_index` of
-        one's own, the targets that count. Both are tensors, which are not waited for.
+        one's own, the targets that count: tensors, which are not waited for. A task that overrides
+        `prepare_batch` counts samples, since only it knows where the targets are.
         """
-        if self._items is None and type(batch) is tuple and type(batch[-1]) is Tensor and batch[-1].dim():
-            return batch[-1].shape[0]  # the common case, without another call
-        target = self.prepare_batch(batch)[1]
-        if not isinstance(target, Tensor) or not target.dim():
+        if not self._finds_targets:
             return super().num_items(batch)
-        if self._items is None or target.is_floating_point():
-            return target.shape[0]
-        return self._items(target)
+        if type(batch) is tuple and len(batch) == 2:  # the common case, without another call
+            inputs, target = batch
+        else:
+            inputs, target = self._parts(batch)
+        if type(target) is not Tensor or not target.dim():
+            return super().num_items(batch)
+        if self._items is not None and not target.is_floating_point():
+            return self._items(target)
+        if type(inputs) is Tensor:
+            samples, targets = inputs.shape, target.shape[0]
+            time_first = len(samples) > 1 and samples[1] == targets
+            return targets if time_first or not samples else samples[0]
+        return target.shape[0] or super().num_items(batch)
 
     def forward(self, inputs: Any) -> Any:
         """The model's output for prepared inputs."""
         if type(inputs) is Tensor:
             return self.model(inputs)
-        if type(inputs) is tuple:
+        if isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence):
             return self.model(*inputs)
         if isinstance(inputs, Mapping):
             return self.model(**inputs)

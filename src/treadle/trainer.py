@@ -18,13 +18,14 @@ from treadle.collecting import Cache, Collector, Results
 from treadle.composing import check_further
 from treadle.data import Source, map_tree
 from treadle.events import Callback, Hook, as_callbacks
-from treadle.output_files import OutputFiles, files_of
-from treadle.outputs import outputs_of
+from treadle.output_blocks import outputs_of
+from treadle.output_files import OutputFiles
 from treadle.parallel import gathering, together
 from treadle.preparing import looking, prepare
 from treadle.recording import recorded
 from treadle.runs import Run
 from treadle.settings import Settings
+from treadle.shared_files import files_of
 from treadle.signals import Interrupted, interruptible
 from treadle.state import State
 from treadle.task import Task
@@ -172,7 +173,7 @@ class Trainer(Settings):
         files = None if out is None else OutputFiles(out)
         with looking(self, task, data, "predict") as (state, batches), files or nullcontext():
             engine = state.engine
-            sink = outputs_of(task, batches, engine.device, files and files_of(files, engine))
+            sink = outputs_of(task, batches, engine, files and files_of(files, engine))
             gathered = gathering(engine, sink.add, batches)
             loops.predict(state, batches, gathered.add)
             gathered.finish()

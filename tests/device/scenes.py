@@ -21,6 +21,7 @@ from treadle import callbacks, metrics, schedules
 
 generator = torch.Generator().manual_seed(3)
 X, Y = torch.randn(52, 4, generator=generator), torch.arange(52) % 3
+CLASSES = torch.tensor([1.0, 5.0, 0.2])
 EACH = treadle.Every(steps=1)
 ADAM = functools.partial(torch.optim.AdamW, lr=0.01, foreach=False)  # one kernel at a time, on either device
 SGD = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, foreach=False)
@@ -76,6 +77,11 @@ RUNS: dict[str, tuple[Callable[[], treadle.Task], dict[str, Any]]] = {
         ),
         {},
     ),
+    "weighted classes": (lambda: classifier(loss=nn.CrossEntropyLoss(weight=CLASSES)), {"accumulate": 2}),
+    "a weighted partial": (
+        lambda: classifier(loss=functools.partial(cross_entropy, weight=CLASSES)),
+        {"microbatch_size": 4},
+    ),
     "changed in place": (lambda: InPlace(network(), cross_entropy, ADAM), {}),
     "averaged": (
         classifier,
@@ -101,6 +107,7 @@ RUNS: dict[str, tuple[Callable[[], treadle.Task], dict[str, Any]]] = {
 
 
 STEPS = ("plain", "clipped", "accumulated", "split", "scheduled", "several losses", "averaged", "generators")
+STEPS += ("weighted classes", "a weighted partial")
 """Those that must not wait for the device; the others look, or ask a closure for its loss."""
 
 

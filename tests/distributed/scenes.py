@@ -354,7 +354,8 @@ def written(folder: Path) -> list[Any]:
     given = treadle.Loader((numbers, numbers), 2)  # the last batch of one sample is empty on one process
     task.loss = torch.nn.functional.mse_loss
     predicted = [trainer.predict(task, given, out=out).tolist() for out in (None, folder / "predictions.npy")]
-    return [*predicted, trainer.results(task, given).outputs.tolist()]
+    few = treadle.Loader((numbers[:31], numbers[:31]), 2)  # sixteen batches here, fifteen there
+    return [*predicted, trainer.results(task, few).outputs.tolist()]
 
 
 def runs(folder: str) -> dict[str, Any]:

@@ -129,7 +129,8 @@ def test_predictions_go_to_a_file_once_and_all_processes_read_it(
 ) -> None:
     for rank in two:
         in_memory, from_file, collected = rank["written"]
-        assert in_memory == from_file == collected == [[float(number)] for number in range(101)]
+        assert in_memory == from_file == [[float(number)] for number in range(101)]
+        assert collected == in_memory[:31]
     assert (folder / "predictions.npy").is_file()
     assert not list(folder.glob(".*.tmp"))
 

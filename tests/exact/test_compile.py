@@ -122,3 +122,20 @@ def test_with_torchs_own_compiler(tmp_path: Path) -> None:
 def test_anything_else_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match=r"compile is .*; give True or 'model', False, or a mapping"):
         treadle.Trainer(max_epochs=1, compile=given)
+
+
+def test_a_model_is_compiled_while_its_trainer_runs_it_and_not_afterwards() -> None:
+    torch._dynamo.reset()
+    backend, model = Backend(), sequential()
+    task = treadle.SupervisedTask(model, cross_entropy, torch.optim.SGD, lr=0.1)
+    data = treadle.Loader((X, Y), 12)
+    compiling = treadle.Trainer(max_epochs=1, run_dir=None, progress=False, compile={"backend": backend})
+    compiling.fit(task, data)
+    assert backend.calls == 5
+    treadle.Trainer(max_epochs=1, run_dir=None, progress=False).fit(task, data)
+    assert backend.calls == 5
+    compiling.evaluate(task, data)
+    compiling.predict(task, data)
+    assert backend.calls == 15
+    assert backend.graphs == 2  # with gradients and without: what was compiled is kept
+    assert model._compiled_call_impl is None

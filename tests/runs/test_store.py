@@ -475,3 +475,21 @@ def test_points_of_a_series_that_is_not_there_are_a_clear_error(tmp_path):
     for read in (lambda: Run.open(tmp_path / "run").points_at(1), lambda: Run.reopen(tmp_path / "run")):
         with pytest.raises(RunError, match=r"metrics\.sqlite.*series 77"):
             read()
+
+
+def test_a_gap_in_the_steps_costs_nothing(tmp_path: Path) -> None:
+    """The steps that could lie in it are not counted; 199 neighbours, and one at the end of time."""
+    with Run.create(tmp_path / "run", name="run", config={}, environment={}) as run:
+        steps = [*range(199), 10**15, *range(10**15 + 1, 10**15 + 201)]
+        run.append_steps(("loss", step, float(step % 7)) for step in steps)
+        series = run.series("loss")
+        assert series.steps.tolist() == steps
+        assert series.values.tolist() == [float(step % 7) for step in steps]
+
+
+def test_curves_of_unequal_lengths_are_refused(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run", name="run", config={}, environment={}) as run:
+        run.append_curves({"loss": ([1, 2], [0.5, 0.25])})
+        with pytest.raises(RunError, match="'loss' has 2 steps and 1 values"):
+            run.append_curves({"loss": ([3, 4], [0.5])})
+        assert run.series("loss").values.tolist() == [0.5, 0.25]

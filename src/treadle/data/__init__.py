@@ -1,6 +1,6 @@
 """Data: loaders whose batches are a pure function of (seed, epoch, position), and trees of tensors."""
 
-from treadle.data.batch import batch_items, concatenate, map_tree, move, mover, pin, split
+from treadle.data.batch import batch_items, concatenate, map_tree, move, mover, pin, samples_in, split
 from treadle.data.datasets import Digits, FashionMNIST
 from treadle.data.given import GivenLoader
 from treadle.data.idx import read_idx
@@ -28,5 +28,6 @@ __all__ = [
     "pin",
     "read_idx",
     "sample_seed",
+    "samples_in",
     "split",
 ]

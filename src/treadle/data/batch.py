@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,19 @@ def batch_items(batch: Any) -> int:
         f"cannot count the items of a batch of type {_describe(batch)}: it holds no tensor with a leading "
         "dimension; override Task.num_items to say how many items it has"
     )
+
+
+def samples_in(window: Sequence[Any]) -> int:
+    """How many samples some batches have together; what cannot be counted is left out."""
+    samples = 0
+    for batch in window:
+        first = batch[0] if type(batch) is tuple and batch else None
+        if type(first) is Tensor and first.dim():
+            samples += first.shape[0]  # the common case, without another call
+        else:
+            with suppress(ValueError):
+                samples += batch_items(batch)
+    return samples
 
 
 def mover(device: torch.device | str, non_blocking: bool = False) -> Callable[[Any], Any]:
@@ -126,14 +140,17 @@ def concatenate(batches: list[Any]) -> Any:
         raise ValueError("concatenate: there is nothing to join")
     first = batches[0]
     if isinstance(first, Tensor):
-        shapes = {tuple(batch.shape[1:]) for batch in batches if isinstance(batch, Tensor)}
-        if len(shapes) > 1:
+        try:
+            return torch.cat(batches) if first.dim() else torch.stack(batches)
+        except RuntimeError as error:
+            shapes = {tuple(batch.shape[1:]) for batch in batches if isinstance(batch, Tensor)}
+            if len(shapes) == 1:
+                raise
+            some = ", ".join(map(str, sorted(shapes)))
             raise ValueError(
-                f"outputs of several batches cannot be made one: their rows have the shapes "
-                f"{', '.join(map(str, sorted(shapes)))}. Pad all batches to one length "
+                f"batches cannot be made one: their rows have the shapes {some}. Pad all to one length "
                 "(treadle.interop.huggingface.Padding(length=...)), or override Task.join"
-            )
-        return torch.cat(batches) if first.dim() else torch.stack(batches)
+            ) from error
     if isinstance(first, np.ndarray):
         return np.concatenate(batches) if first.ndim else np.stack(batches)
     for other in batches[1:]:

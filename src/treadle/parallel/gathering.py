@@ -15,7 +15,7 @@ from treadle.parallel.batches import Present
 
 Add = Callable[[Any], None]
 
-_EVERY = 16
+EVERY = 16
 
 
 class Gathering:
@@ -36,7 +36,8 @@ class SharedGathering(Gathering):
     """Each process sees its share of a batch, and `add` on every one gets all shares, by batch and process.
 
     They meet every few batches, so none has to hold more than those. A process may have fewer batches
-    than another: it goes on meeting the others until they have finished too.
+    than another: it goes on meeting the others until they have finished too. So between the first batch and
+    `finish` no process may ask the others for anything else, unless they meet at the end alone.
 
     Args:
         add: see `Gathering`.
@@ -46,7 +47,7 @@ class SharedGathering(Gathering):
     """
 
     def __init__(
-        self, add: Add, gather: Callable[[Any], list[Any]], batches: Batches, every: int = _EVERY
+        self, add: Add, gather: Callable[[Any], list[Any]], batches: Batches, every: int = EVERY
     ) -> None:
         super().__init__(self._add)
         self._sink, self._gather, self._batches, self._every = add, gather, batches, every
@@ -81,11 +82,11 @@ class SharedGathering(Gathering):
         return all(done for done, _ in parts)
 
 
-def gathering(engine: Engine, add: Add, batches: Batches) -> Gathering:
-    """How what an engine's model says of `batches` gets to `add`."""
+def gathering(engine: Engine, add: Add, batches: Batches, every: int = EVERY) -> Gathering:
+    """How what an engine's model says of `batches` gets to `add`; see `SharedGathering`."""
     if not engine.strategy.is_shared:
         return Gathering(add)
-    return SharedGathering(add, engine.gather_shares, batches)
+    return SharedGathering(add, engine.gather_shares, batches, every)
 
 
 def _copied(leaf: Any) -> Any:

@@ -60,7 +60,9 @@ def pack(steps: list[int], values: list[float]) -> Chunk:
     """Pack points (at least one). Evenly spaced steps take no room: they follow from first, last, count."""
     count, first, last = len(steps), min(steps), max(steps)
     stride = steps[1] - first if count > 1 else 1
-    even = stride > 0 and steps == list(range(first, last + 1, stride))
+    # The arithmetic first: with a gap, all that could lie in it would be counted.
+    fits = stride > 0 and last == first + stride * (count - 1)
+    even = fits and steps == list(range(first, last + 1, stride))
     numbers = packed_values(values)
     return Chunk(count, first, last, _header(numbers), None if even else packed_steps(steps), numbers)
 

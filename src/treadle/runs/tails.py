@@ -66,6 +66,9 @@ class Tails:
     def append(self, curves: Curves) -> int:
         """Add steps and values by name; returns the greatest step among them (0 if there are none)."""
         numbers = {name: (_whole(steps), _real(values)) for name, (steps, values) in curves.items()}
+        for name, (steps, values) in numbers.items():
+            if len(steps) != len(values):
+                raise RunError("append_curves", f"{name!r} has {len(steps)} steps and {len(values)} values")
         rows: list[_Row] = []
         full: list[_Tail] = []
         for name, (steps, values) in numbers.items():
