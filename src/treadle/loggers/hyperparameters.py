@@ -13,8 +13,16 @@ LONGEST = 250
 
 
 def hyperparameters_of(state: State) -> dict[str, Any]:
-    """The run's configuration by dotted name; without one, its setup (see `Run.setup`)."""
-    return flat(state.run.config or {"seed": state.seed, **state.run.setup})
+    """The run's configuration by dotted name; without one, its setup, and what people sort by."""
+    if state.run.config:
+        return flat(state.run.config)
+    optimizers = {name: type(one).__name__ for name, one in state.optimizers.items()}
+    usual = {
+        "seed": state.seed,
+        "optimizer": next(iter(optimizers.values())) if len(optimizers) == 1 else optimizers,
+        **state.learning_rates(),
+    }
+    return flat({**usual, **state.run.setup})
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:
