@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from treadle.callbacks.monitor import check_it_can_come, result_of
+from treadle.callbacks.monitor import check_it_can_come, check_mode, result_of
 from treadle.checkpoint import BackgroundWriter, CheckpointError, Commit, ShardedWriter, Writer
 from treadle.checkpoint.contents import capture
 from treadle.events import Callback, Every
@@ -72,8 +72,6 @@ class Checkpoints(Callback):
             raise TypeError(
                 f"Checkpoints: monitor is {monitor!r}; give the full name of a result, such as 'val/loss'"
             )
-        if mode not in ("min", "max"):
-            raise ValueError(f"Checkpoints: mode is {mode!r}; allowed are 'min' and 'max'")
         if on_error not in ("raise", "warn"):
             raise ValueError(f"Checkpoints: on_error is {on_error!r}; allowed are 'raise' and 'warn'")
         self.every = every or Every(epochs=1, seconds=600)
@@ -81,7 +79,7 @@ class Checkpoints(Callback):
         self.keep_best = keep_best
         self.monitor = monitor or "val/loss"
         self._must_come = monitor is not None
-        self.mode = mode
+        self.mode = check_mode("Checkpoints", mode)
         self.background = background
         self.on_error = on_error
         self._saves = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from treadle.events import Callback
@@ -82,6 +83,20 @@ class Monitor(Callback):
         if state.progress.step != self._step:
             self._step = state.progress.step
             self.watch(value, state)
+
+
+def check_mode(who: str, mode: str) -> str:
+    """The mode as it is; raises a ValueError unless it is one."""
+    if mode not in ("min", "max"):
+        raise ValueError(f"{who}: mode is {mode!r}; allowed are 'min' and 'max'")
+    return mode
+
+
+def improves(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:
+    """Whether a value is better than the best so far by more than `min_delta`; NaN never is."""
+    if math.isnan(value) or best is None:
+        return not math.isnan(value)
+    return (best - value if mode == "min" else value - best) > min_delta
 
 
 def check_it_can_come(who: str, monitor: str, state: State) -> None:
