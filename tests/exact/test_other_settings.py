@@ -201,7 +201,7 @@ def other_groups(parameters: Any, lr: float) -> torch.optim.Optimizer:
     [
         ({"optimizer": ADAM}, {"optimizer": torch.optim.SGD}, "the task's is torch.optim.sgd.SGD"),
         ({}, {"optimizer": ADAM}, "'optimizer' is .*, the task's is torch.optim.adam.Adam: resume with"),
-        ({"optimizer": ADAM}, {"optimizer": torch.optim.RMSprop}, "the task's is torch.optim.rmsprop.RMSprop"),
+        ({"optimizer": ADAM}, {"optimizer": torch.optim.RMSprop}, "the task's is .*rmsprop.RMSprop"),
         ({}, {"precision": "fp16"}, "no loss scale to go on with; precision is 'fp16'"),
         ({"callbacks": [Adding()]}, {"callbacks": []}, "2 parameter groups, the task's has 1: .*Freezing"),
         ({"optimizer": other_groups}, {"optimizer": partial(other_groups)}, ""),
