@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -187,6 +188,8 @@ def test_two_runs_are_compared_by_it(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "data.train.batch_size" in shown
     text = render([one, other])
     assert "setup.optimizers.optimizer.groups[0].lr" in text
+    main(["runs", str(tmp_path)])
+    assert {"SGD 0.1", "Adam 0.02"} <= set(re.findall(r"\w+ 0\.\d+", capsys.readouterr().out))
     main(["runs", str(tmp_path), "--json"])
     assert '"batch_size": 4' in capsys.readouterr().out
 

@@ -91,6 +91,10 @@ def go_on(contents: Mapping[str, Any], setup: dict[str, Any], state: State) -> d
     now = counted(setup)
     _check_order(contents, before["data"], now["data"], state.seed)
     _check_schedules(before["schedules"], now["schedules"])
+    now["optimizers"] = {
+        name: _as_it_was(one, before["optimizers"][name], contents["optimizers"][name]["param_groups"])
+        for name, one in now["optimizers"].items()
+    }
     kept = _kept(before, now)
     changed = tree_changes(before, now)
     taken = {name: pair for name, pair in changed.items() if name not in kept}
@@ -140,6 +144,21 @@ def _check_schedules(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
                 f"resume: the schedule of {name!r} was {kinds[0]} and is {kinds[1]}, which cannot go on with "
                 f"its state: give the one that the run was started with, or {_NEW_RUN}"
             )
+
+
+def _as_it_was(now: Any, before: Any, saved: list[dict[str, Any]]) -> Any:
+    """An optimizer without differences that the run itself has made, a callback of it for one.
+
+    Where a task goes on in its own process, its optimizer has what the run left, as the checkpoint has.
+    """
+    groups = [
+        {
+            name: old.get(name, value) if described(group.get(name)) == value else value
+            for name, value in new.items()
+        }
+        for new, old, group in zip(now["groups"], before["groups"], saved, strict=False)
+    ]
+    return {**now, "groups": groups}
 
 
 def _kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -138,6 +138,34 @@ def test_what_counts_is_what_the_next_resume_compares(tmp_path: Path) -> None:
     assert not caught  # accumulate is what it was, and lr what it always counted as
 
 
+def test_what_the_run_itself_has_changed_is_no_change(tmp_path: Path) -> None:
+    class Halving(treadle.Callback):
+        def on_epoch_end(self, state: treadle.State) -> None:
+            state.optimizers["optimizer"].param_groups[0]["lr"] *= 0.5
+
+    torch.manual_seed(1)
+    task = treadle.SupervisedTask(nn.Linear(3, 2), cross_entropy, torch.optim.SGD, lr=0.1)
+    fit(tmp_path / "run", task=task, callbacks=[Halving()])
+    run = fit(tmp_path / "run", task=task, callbacks=[Halving()], max_steps=15, resume="last")  # silently
+    assert run.setup["optimizers"]["optimizer"]["groups"][0]["lr"] == 0.1
+    task.optimizers["optimizer"].param_groups[0]["lr"] = 0.7
+    with pytest.warns(UserWarning, match=r"lr stays 0\.1 \(0\.7 is given\)"):
+        fit(tmp_path / "run", task=task, callbacks=[Halving()], max_steps=20, resume="last")
+
+
+def test_a_run_without_a_checkpoint_begins_again_as_it_is_given(tmp_path: Path) -> None:
+    class Failing(treadle.Callback):
+        def on_step_start(self, state: treadle.State) -> None:
+            raise RuntimeError("as meant")
+
+    with pytest.raises(RuntimeError, match="as meant"):
+        fit(tmp_path / "run", callbacks=[Failing()])
+    run = fit(tmp_path / "run", resume="last", lr=0.3, batch_size=4)  # silently: nothing was trained
+    assert run.path == tmp_path / "run"
+    assert run.setup["optimizers"]["optimizer"]["groups"][0]["lr"] == 0.3
+    assert treadle.Run.open(run.path).setup["data"]["train"]["batch_size"] == 4
+
+
 @pytest.mark.parametrize(
     ("second", "said"),
     [

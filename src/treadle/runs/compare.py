@@ -134,4 +134,6 @@ def tree_changes(one: Any, other: Any) -> dict[str, tuple[Any, Any]]:
     """The leaves by dotted name in which two trees of dictionaries and lists differ, with both values."""
     left, right = _flat(one), _flat(other)
     names = sorted(set(left) | set(right))
-    return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
+    pairs = {name: (left.get(name), right.get(name)) for name in names}
+    # NaN, which is no equal of itself, is the same here.
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b and (a == a or b == b)}
