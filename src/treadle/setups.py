@@ -20,7 +20,8 @@ EXECUTION = ("foreach", "fused", "capturable", "differentiable")
 
 _NO_SETTINGS = ("params", "param_names", "initial_lr", *EXECUTION)
 _TRAINER = ("accumulate", "clip_norm", "clip_value")
-_ORDER = ("class", "samples", "batch_size", "shuffle", "seed", "sampler", "batch_sampler")
+_SAMPLERS = ("weights", "lengths", "sampler", "batch_sampler")
+_ORDER = ("class", "samples", "batch_size", "shuffle", "seed", *_SAMPLERS)
 _DATA = (*_ORDER, "drop_last")
 _NEW_RUN = "start a new run from the weights (treadle.load_model)"
 
@@ -123,7 +124,8 @@ def _check_order(
     batch = contents["progress"]["batch"]
     pairs = [(name, before.get(name), now.get(name)) for name in _ORDER]
     changed = [(name, old, new) for name, old, new in pairs if old != new]
-    if now.get("shuffle") and now.get("seed") is None and contents["seed"] != seed:
+    is_random = now.get("shuffle") or now.get("weights")
+    if is_random and now.get("seed") is None and contents["seed"] != seed:
         changed.append(("the seed", contents["seed"], seed))
     if batch and changed:
         epoch = contents["progress"]["epoch"] + 1

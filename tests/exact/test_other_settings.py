@@ -83,6 +83,7 @@ FREE = {
         ({"scheduler": partial(lr_scheduler.ReduceLROnPlateau, patience=0)}, {}),
         ({"scheduler": partial(lr_scheduler.CosineAnnealingWarmRestarts, T_0=2)}, {}),
         ({"precision": "bf16"}, {}),
+        ({"train": treadle.Loader((X, Y), 8, weights=Y + 1, samples=24)}, {}),
         ({"optimizer": partial(torch.optim.AdamW, betas=(0.8, 0.9))}, {}),
         ({"max_steps": 5}, {"val": None}),
     ],
@@ -175,6 +176,8 @@ def test_a_run_without_a_checkpoint_begins_again_as_it_is_given(tmp_path: Path) 
         ({"train": treadle.Loader((X, Y), 8, shuffle=True, seed=4)}, "seed was None and is 4"),
         ({"train": treadle.Loader((torch.cat([X, X]), Y.repeat(2)), 8, shuffle=True)}, "was 40 and is 80"),
         ({"train": DataLoader(TensorDataset(X, Y), 8, shuffle=True)}, "class was .*Loader and is .*Data"),
+        ({"train": treadle.Loader((X, Y), 8, weights=Y + 1)}, "weights was None and is 40 numbers"),
+        ({"train": treadle.Loader((X, Y), 8, shuffle=True, lengths=Y)}, "lengths was None and is 40 numbers"),
         ({"seed": 9}, "the seed was 0 and is 9"),
     ],
 )  # fmt: skip
