@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ _TRAINER = ("accumulate", "clip_norm", "clip_value")
 _SAMPLERS = ("weights", "lengths", "sampler", "batch_sampler")
 _ORDER = ("class", "samples", "batch_size", "shuffle", "seed", *_SAMPLERS)
 _DATA = (*_ORDER, "drop_last")
+_DOTTED = re.compile(r"[\w<>]+(\.[\w<>]+)+")
 _NEW_RUN = "start a new run from the weights (treadle.load_model)"
 
 
@@ -86,10 +88,9 @@ def go_on(contents: Mapping[str, Any], setup: dict[str, Any], state: State) -> d
         ValueError: the checkpoint is inside an epoch, and the order of the samples is another one now; or
             a schedule is of another class.
     """
-    before = contents.get("setup")
-    if not before:
+    if not contents.get("setup"):
         return {}
-    now = counted(setup)
+    before, now = _shortened(contents["setup"]), _shortened(counted(setup))
     _check_order(contents, before["data"], now["data"], state.seed)
     _check_schedules(before["schedules"], now["schedules"])
     now["optimizers"] = {
@@ -99,10 +100,9 @@ def go_on(contents: Mapping[str, Any], setup: dict[str, Any], state: State) -> d
     kept = _kept(before, now)
     changed = tree_changes(before, now)
     taken = {name: pair for name, pair in changed.items() if name not in kept}
-    setup["optimizers"] = before["optimizers"]
-    for name, schedule in before["schedules"].items():
-        if "scheduler" in schedule:
-            setup["schedules"][name] = schedule
+    setup["optimizers"] = contents["setup"]["optimizers"]
+    for name, schedule in contents["setup"]["schedules"].items():
+        setup["schedules"][name] |= _restored(schedule)
     said = []
     if kept:
         stay = ", ".join(f"{name} stays {old} ({new} is given)" for name, (old, new) in kept.items())
@@ -165,14 +165,30 @@ def _as_it_was(now: Any, before: Any, saved: list[dict[str, Any]]) -> Any:
 
 def _kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What the checkpoint decides, by dotted name: optimizers, and torch's schedulers."""
-    restored = [
-        {
-            "optimizers": one["optimizers"],
-            "schedules": {k: v for k, v in one["schedules"].items() if "scheduler" in v},
-        }
-        for one in (before, now)
-    ]
-    return tree_changes(*restored)
+    return tree_changes(
+        *(
+            {
+                "optimizers": one["optimizers"],
+                "schedules": {name: _restored(schedule) for name, schedule in one["schedules"].items()},
+            }
+            for one in (before, now)
+        )
+    )
+
+
+def _restored(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """What a schedule takes back from a checkpoint: nothing for a curve, no functions for torch's."""
+    is_torch = "scheduler" in schedule
+    return {name: value for name, value in schedule.items() if is_torch and name != "lr_lambdas"}
+
+
+def _shortened(tree: Any) -> Any:
+    """The same with the last part of every dotted name: where a program keeps a function is no difference."""
+    if isinstance(tree, Mapping):
+        return {name: _shortened(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_shortened(value) for value in tree]
+    return tree.rpartition(".")[2] if isinstance(tree, str) and _DOTTED.fullmatch(tree) else tree
 
 
 def _stable(loss: Any) -> Any:

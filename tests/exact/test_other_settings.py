@@ -63,6 +63,12 @@ Changes = dict[str, Any]
 ADAM = torch.optim.Adam
 STEPS = partial(lr_scheduler.StepLR, step_size=1)
 MOMENTUM = partial(torch.optim.SGD, momentum=0.9)
+
+
+def halving(epoch: int) -> float:
+    return float(0.5**epoch)
+
+
 FREE = {
     "microbatch_size": 3,
     "log_every": 2,
@@ -109,6 +115,9 @@ def test_nothing_is_said_where_nothing_changed_that_counts(
         ({}, {"accumulate": 2, "clip_norm": 1.0},
          r"accumulate was 1 and is 2 from here on, .*clip_norm was None and is 1\.0 from here.*exact", None),
         ({}, {"loss": nn.CrossEntropyLoss()}, r"task\.loss.* is .*CrossEntropyLoss from here on", None),
+        ({"scheduler": partial(lr_scheduler.LambdaLR, lr_lambda=halving)},
+         {"scheduler": partial(lr_scheduler.LambdaLR, lr_lambda=lambda epoch: 1.0)},
+         r"lr_lambdas\[0\] was halving and is <lambda> from here on", None),
         ({"max_steps": 5}, {"batch_size": 4}, r"data\.batch_size was 8 and is 4 from here on", None),
         ({"samples": 24, "max_steps": 6}, {"samples": 40}, r"samples was 24 and is 40 from here on", None),
         ({"scheduler": treadle.schedules.CosineDecay()}, {"scheduler": treadle.schedules.CosineDecay(3)},
@@ -137,6 +146,22 @@ def test_what_counts_is_what_the_next_resume_compares(tmp_path: Path) -> None:
         warnings.simplefilter("always")
         fit(tmp_path / "run", resume="last", max_steps=14, accumulate=2)
     assert not caught  # accumulate is what it was, and lr what it always counted as
+
+
+def test_where_a_program_keeps_its_functions_is_no_difference(tmp_path: Path) -> None:
+    def given() -> dict[str, Any]:
+        """As a program and as a module of it have them."""
+        names: dict[str, Any] = {"cross_entropy": cross_entropy, "torch": torch, "__name__": next(modules)}
+        exec("def loss(output, target): return cross_entropy(output, target)", names)
+        exec("def halved(epoch): return 0.5 ** epoch", names)
+        exec("class Own(torch.optim.SGD): pass", names)
+        scheduler = partial(lr_scheduler.LambdaLR, lr_lambda=names["halved"])
+        return {"loss": names["loss"], "optimizer": names["Own"], "scheduler": scheduler}
+
+    modules = iter(("__main__", "package.training"))
+    fit(tmp_path / "run", **given())
+    run = fit(tmp_path / "run", resume="last", **{**given(), "max_steps": 12})  # silently
+    assert run.setup["optimizers"]["optimizer"]["class"] == "__main__.Own"
 
 
 def test_what_the_run_itself_has_changed_is_no_change(tmp_path: Path) -> None:
@@ -262,7 +287,7 @@ def test_one_optimizer_for_another_of_the_same_settings_is_seen(tmp_path: Path) 
 
 def test_another_schedule_cannot_take_the_state_of_one(tmp_path: Path) -> None:
     fit(tmp_path / "run", scheduler=STEPS)
-    with pytest.raises(ValueError, match=r"was torch\.optim\.lr_scheduler\.StepLR and is .*ExponentialLR"):
+    with pytest.raises(ValueError, match="was StepLR and is ExponentialLR"):
         fit(
             tmp_path / "run",
             resume="last",

@@ -428,7 +428,7 @@ MUTATIONS = (
     Mutation(
         "settings: what is given is recorded where the checkpoint counts",
         "setups.py",
-        '    setup["optimizers"] = before["optimizers"]\n',
+        '    setup["optimizers"] = contents["setup"]["optimizers"]\n',
         "",
         (OTHERS,),
     ),
