@@ -108,7 +108,7 @@ def go_on(contents: Mapping[str, Any], setup: dict[str, Any], state: State) -> d
         stay = ", ".join(f"{name} stays {old} ({new} is given)" for name, (old, new) in kept.items())
         said.append(
             f"{stay}: an optimizer and torch's schedulers go on with their own settings from the checkpoint; "
-            f"to have others, set them in a callback's on_fit_start, or {_NEW_RUN}"
+            f"to have others, {_NEW_RUN}, or, without a schedule, set them in a callback's on_fit_start"
         )
     if taken:
         count = ", ".join(f"{name} was {old} and is {new} from here on" for name, (old, new) in taken.items())

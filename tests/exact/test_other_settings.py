@@ -179,6 +179,16 @@ def test_what_the_run_itself_has_changed_is_no_change(tmp_path: Path) -> None:
         fit(tmp_path / "run", task=task, callbacks=[Halving()], max_steps=20, resume="last")
 
 
+def test_what_is_set_as_the_fit_starts_counts(tmp_path: Path) -> None:
+    class Setting(treadle.Callback):
+        def on_fit_start(self, state: treadle.State) -> None:
+            state.optimizers["optimizer"].param_groups[0]["lr"] = 0.25
+
+    fit(tmp_path / "run")
+    run = fit(tmp_path / "run", resume="last", max_steps=12, callbacks=[Setting()])  # silently
+    assert run.history["learning_rate"][-1] == 0.25
+
+
 def test_a_run_without_a_checkpoint_begins_again_as_it_is_given(tmp_path: Path) -> None:
     class Failing(treadle.Callback):
         def on_step_start(self, state: treadle.State) -> None:
