@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -227,3 +229,11 @@ def test_images_without_a_box_count_like_the_others() -> None:
     )
     assert torch.isfinite(torch.tensor(run.series("train/loss").values)).all()
     assert [task.num_items(collate(list(range(start, start + 4)))) for start in (0, 8)] == [4, 4]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda task: pickle.loads(pickle.dumps(task))])
+def test_a_copy_of_a_task_counts_with_its_own_weights(copied: Callable[[Any], Any]) -> None:
+    task = make_task(nn.CrossEntropyLoss(weight=WEIGHTS.clone()))
+    other = copied(task)
+    other.loss.weight.mul_(2)
+    assert float(other.num_items((X, Y))) == pytest.approx(2 * float(task.num_items((X, Y))))

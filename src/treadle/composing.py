@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from treadle.schedules import BoundSchedule, Horizon, PlateauSchedule, as_schedule
+from treadle.schedules import BoundSchedule, Horizon, PlateauSchedule, Schedule, as_schedule
 from treadle.state import State
 from treadle.task import Task
 
@@ -156,11 +156,11 @@ def set_horizon(state: State) -> None:
         state.total_steps = state.steps_per_epoch * state.max_epochs
 
 
-def schedules_of(task: Task, state: State) -> dict[str, BoundSchedule]:
-    """The task's schedules at work on the run's optimizers, by the optimizers' names.
+def schedules_of(task: Task, state: State) -> dict[str, Schedule]:
+    """The task's schedules by the names of the run's optimizers.
 
     Raises:
-        ValueError: a name that is no optimizer's, or a schedule that waits for a result that never comes.
+        ValueError: a name that is no optimizer's.
     """
     configured = task.configure_schedulers()
     if configured is None:
@@ -177,8 +177,17 @@ def schedules_of(task: Task, state: State) -> dict[str, BoundSchedule]:
         raise ValueError(
             f"configure_schedulers names {unknown}; the optimizers are {sorted(state.optimizers)}"
         )
+    return {name: as_schedule(one) for name, one in configured.items()}
+
+
+def bound_schedules(schedules: Mapping[str, Schedule], state: State) -> dict[str, BoundSchedule]:
+    """The schedules at work on the run's optimizers.
+
+    Raises:
+        ValueError: one waits for a result that never comes.
+    """
     horizon = Horizon(state.total_steps, state.steps_per_epoch, state.max_epochs)
-    bound = {name: as_schedule(one).bind(state.optimizers[name], horizon) for name, one in configured.items()}
+    bound = {name: one.bind(state.optimizers[name], horizon) for name, one in schedules.items()}
     for schedule in bound.values():
         if isinstance(schedule, PlateauSchedule):
             every = state.eval_epochs

@@ -309,7 +309,7 @@ class FunctionCallback(Callback):
     @property
     def name(self) -> str:
         """The function's own name."""
-        return getattr(self._function, "__qualname__", repr(self._function))
+        return getattr(self._function, "__qualname__", type(self._function).__qualname__)
 
     def _filtered(self, every: Every, hook: str) -> Hook:
         function = self._function

@@ -52,32 +52,49 @@ def with_tensors(loss: Any) -> Any:
     return PartialLoss(loss) if tensors else loss
 
 
-def items_of(loss: Any) -> Callable[[Tensor], Tensor] | None:
-    """What counts the items that a loss of torch's is the mean of, where those are not the samples.
+class ItemCount:
+    """Counts the items that cross entropy or the negative log likelihood of some targets is the mean over.
+
+    Args:
+        ignored: the target that does not count.
+        weight: of the classes. A copy stays on the host, where batches are counted before they go to the device.
+    """
+
+    def __init__(self, ignored: int, weight: Tensor | None) -> None:
+        self._ignored = ignored
+        self._on_host = weight.detach().clone() if weight is not None and weight.is_cpu else None
+
+    def __call__(self, loss: Any, target: Tensor) -> Tensor:
+        """The sum of the weights of those targets that count; their number, where classes have no weights."""
+        counts: Tensor = target != self._ignored
+        weight: Tensor | None = _arguments(loss)("weight", None)
+        if weight is None:
+            return counts.sum()
+        if target.is_cpu and not weight.is_cpu:
+            if self._on_host is None:
+                self._on_host = weight.detach().cpu()  # waits for the device, once
+            weight = self._on_host
+        return weight[torch.where(counts, target, 0).long()].mul(counts).sum()
+
+
+def items_of(loss: Any) -> ItemCount | None:
+    """What counts the items of a loss of torch's where those are not the samples.
 
     That is where classes have weights, or some targets are ignored by the user's own number: cross entropy
     and the negative log likelihood divide by the sum of the weights of the targets that count.
     """
-    given: Callable[[str, Any], Any]
-    if type(loss) in _WEIGHTED_MODULES:  # a subclass may divide by something else
-        given = functools.partial(getattr, loss)
-    elif isinstance(loss, PartialLoss) and loss.partial.func in _WEIGHTED:
-        given = loss.given
-    elif isinstance(loss, functools.partial) and loss.func in _WEIGHTED:
-        given = loss.keywords.get
-    else:
-        return None
+    given = _arguments(loss)
     weight, ignored = given("weight", None), given("ignore_index", _IGNORED)
-    if given("reduction", "mean") != "mean" or (weight is None and ignored == _IGNORED):
-        return None
-    if weight is None:
-        return lambda target: (target != ignored).sum()
-    on_host = weight.detach().cpu().clone()  # batches are counted before they go to the device
+    plain = weight is None and ignored == _IGNORED
+    return None if plain or given("reduction", "mean") != "mean" else ItemCount(ignored, weight)
 
-    def count(target: Tensor) -> Tensor:
-        counts = target != ignored
-        weights: Any = on_host if target.device.type == "cpu" else given("weight", None)
-        total: Tensor = weights[torch.where(counts, target, 0).long()].mul(counts).sum()
-        return total
 
-    return count
+def _arguments(loss: Any) -> Callable[..., Any]:
+    """What gives an argument of one of these losses by name, or a default."""
+    if type(loss) in _WEIGHTED_MODULES:  # a subclass may divide by something else
+        return functools.partial(getattr, loss)
+    if isinstance(loss, PartialLoss) and loss.partial.func in _WEIGHTED:
+        return loss.given
+    if isinstance(loss, functools.partial) and loss.func in _WEIGHTED:
+        return loss.keywords.get
+    return lambda name, default: default

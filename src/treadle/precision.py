@@ -65,6 +65,9 @@ class Precision:
         """What must survive a restart: plain numbers."""
         return {}
 
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Raise a ValueError unless this precision can go on with a saved state."""
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
 
@@ -164,6 +167,14 @@ class ScaledFloat16(Precision):
         """The scale and how long it has gone without an overflow."""
         # Reading the scale waits for the device; only checkpoints do it.
         return self.scaler.state_dict()
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Raise a ValueError unless the state has a scale."""
+        if not state:
+            raise ValueError(
+                "the checkpoint is of a run in another precision, which has no loss scale to go on with; "
+                f"precision is {self.name!r}: resume with the precision that the run was started with"
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the scale that `state_dict` returned."""

@@ -12,17 +12,26 @@ import torch
 
 from treadle import rng
 from treadle.callbacks import progress_bar
-from treadle.checkpoint.contents import restore
-from treadle.composing import check_evaluation, check_task, optimizers_of, schedules_of, set_horizon
+from treadle.checkpoint.contents import check, restore
+from treadle.composing import (
+    bound_schedules,
+    check_evaluation,
+    check_task,
+    optimizers_of,
+    schedules_of,
+    set_horizon,
+)
 from treadle.data import Batches, Source, as_source
 from treadle.engine import Engine
 from treadle.events import Callback, Every, Hook, Hooks
 from treadle.fitting import Fitting
 from treadle.log import counters
 from treadle.parallel import looking_together, state_of
+from treadle.rates import begin_again, groups_of, remember
 from treadle.recording import begin_aside, begin_record, check_same_origin, find_origin
 from treadle.runs import Run
 from treadle.settings import Settings
+from treadle.setups import counted, go_on, setup_of
 from treadle.state import State
 from treadle.task import Task
 
@@ -59,10 +68,11 @@ def prepare(
     source = as_source(train, batch_size=BATCH_SIZE, shuffle=True, name="train")
     batches = engine.to_train(_open(settings, source, seed))
     stack.callback(batches.close)
-    evaluations = {}
+    sources, evaluations = {"train": source}, {}
     for name, data in looks.items():
         if data is not None:
-            evaluations[name] = engine.to_look(_open_to_look(settings, data, name, seed))
+            sources[name] = _source_to_look(data, name)
+            evaluations[name] = engine.to_look(_open(settings, sources[name], seed))
             stack.callback(evaluations[name].close)
     hooks = Hooks([*settings.callbacks, *callbacks, *settings.own_callbacks()])
     engine.strategy.setup(task)
@@ -85,7 +95,11 @@ def prepare(
     )
     check_evaluation(state)
     set_horizon(state)
-    state.schedules = schedules_of(task, state)
+    schedules = schedules_of(task, state)
+    begin_again(task, schedules)
+    made = groups_of(state.optimizers)
+    stack.callback(remember, state, made)
+    state.schedules = bound_schedules(schedules, state)
     _set_up(engine, state)
     state.turn = state.turned(Fitting(state) if settings.microbatch_size == "auto" else task.train_step)
     stack.enter_context(settings.compile.compiled(task.compile_modules()))
@@ -93,10 +107,15 @@ def prepare(
         stack.enter_context(_deterministic())
     task.train()
     rng.seed_all(seed, engine.strategy.data_rank)  # shares of a batch draw different masks
+    setup = setup_of(state, settings.described(), sources, [*settings.callbacks, *callbacks], made)
+    changed = {}
     if origin.contents is not None:
+        check(state, origin.contents)
+        changed = go_on(origin.contents, setup, state)
         restore(state, origin.contents)
-    begin = begin_record if state.is_main else begin_aside
-    state.run = begin(state.progress, origin, settings.run_dir, config, {"seed": seed, **settings.facts()})
+    state.setup = counted(setup)
+    begin, facts = begin_record if state.is_main else begin_aside, {"seed": seed, **settings.facts()}
+    state.run = begin(state.progress, origin, settings.run_dir, config, facts, setup, changed)
     return state
 
 
@@ -108,7 +127,7 @@ def looking(
     check_task(task)
     settings.strategy.join()
     engine = settings.engine()
-    batches = engine.to_look(_open_to_look(settings, data, name, settings.seed or 0))
+    batches = engine.to_look(_open(settings, _source_to_look(data, name), settings.seed or 0))
     engine.strategy.setup_to_look(task)
     shown = [progress_bar()] if settings.progress and settings.strategy.is_main else []
     own = [*more, *shown]
@@ -134,8 +153,8 @@ def _check_fit(settings: Settings, task: object) -> None:
         )
 
 
-def _open_to_look(settings: Settings, data: Any, name: str, seed: int) -> Batches:
-    return _open(settings, as_source(data, batch_size=EVAL_BATCH_SIZE, name=name).in_order(), seed)
+def _source_to_look(data: Any, name: str) -> Source:
+    return as_source(data, batch_size=EVAL_BATCH_SIZE, name=name).in_order()
 
 
 def _open(settings: Settings, source: Source, seed: int) -> Batches:

@@ -14,7 +14,7 @@ from treadle.checkpoint import newest, read, weights_sha256
 from treadle.runs import Run, RunError, collect_environment, newest_of
 from treadle.state import Progress, State
 
-WATCHED = ("torch", "treadle", "numpy", "python", "device", "threads", "deterministic", "seed")
+WATCHED = ("torch", "treadle", "numpy", "python", "device", "threads", "deterministic", "seed", "precision")
 """What bit-for-bit resuming depends on; a change is said when a run goes on."""
 
 
@@ -88,6 +88,8 @@ def begin_record(
     run_dir: Path | None,
     config: Mapping[str, Any],
     facts: Mapping[str, Any],
+    setup: Mapping[str, Any],
+    changed: Mapping[str, Any],
 ) -> Run:
     """A new record, or the record of the run that goes on, back at the step of its checkpoint.
 
@@ -97,27 +99,30 @@ def begin_record(
         run_dir: the folder of a new record; None keeps it in memory.
         config: what the run can be rebuilt from.
         facts: what bit-for-bit resuming depends on besides the versions (seed, device, threads, ...).
+        setup: what the run is made of; see `treadle.setups`.
+        changed: what of that has changed since the checkpoint.
     """
     environment = {**collect_environment(), **facts}
     for path, reason in origin.skipped:
         warnings.warn(f"skipped the checkpoint {path}: {reason}; going on from {origin.source}", stacklevel=4)
     if origin.run is None or origin.run.path is None:
         name = "run" if run_dir is None else run_dir.name
-        run = Run.create(run_dir, name=name, config=dict(config), environment=environment)
+        run = Run.create(run_dir, name=name, config=config, environment=environment, setup=setup)
         if origin.source is not None:
-            run.event("forked", progress.step, checkpoint=str(origin.source))
+            run.event("forked", progress.step, checkpoint=str(origin.source), changes=dict(changed))
         return run
-    changed = changes(origin.run.environment, environment)
-    if changed:
-        said = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())
+    moved = changes(origin.run.environment, environment)
+    if moved:
+        said = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in moved.items())
         warnings.warn(f"resuming is exact only where nothing changed: {said}", stacklevel=4)
     run = Run.reopen(origin.run.path)
     if origin.contents is None:
         run.rewind(-1)
     else:
         run.rewind(progress.step, origin.contents.get("recorded"))
-    run.update(status="running", reason=None, step=progress.step, epoch=progress.epoch)
-    run.event("resumed", progress.step, changes=changed, skipped=[str(path) for path, _ in origin.skipped])
+    run.update(status="running", reason=None, step=progress.step, epoch=progress.epoch, setup=setup)
+    skipped = [str(path) for path, _ in origin.skipped]
+    run.event("resumed", progress.step, changes={**moved, **changed}, skipped=skipped)
     return run
 
 
@@ -138,9 +143,11 @@ def begin_aside(
     run_dir: Path | None,
     config: Mapping[str, Any],
     facts: Mapping[str, Any],
+    setup: Mapping[str, Any],
+    changed: Mapping[str, Any],
 ) -> Run:
     """A record in memory, for a process that leaves the one on disk to rank 0."""
-    return begin_record(progress, Origin(), None, config, facts)
+    return begin_record(progress, Origin(), None, config, facts, setup, changed)
 
 
 @contextmanager
@@ -177,7 +184,8 @@ def recorded(state: State) -> Iterator[None]:
 def changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, list[Any]]:
     """What differs between two environments, among that which bit-for-bit resuming depends on."""
     old, new = _flat(before), _flat(now)
-    return {name: [old.get(name), new.get(name)] for name in WATCHED if old.get(name) != new.get(name)}
+    known = [name for name in WATCHED if name in old]  # an older record knows less
+    return {name: [old[name], new.get(name)] for name in known if old[name] != new.get(name)}
 
 
 def _flat(environment: dict[str, Any]) -> dict[str, Any]:

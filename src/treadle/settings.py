@@ -11,6 +11,7 @@ import torch
 from treadle.callbacks import Checkpoints, StepTimes, Summary, Trial, progress_bar
 from treadle.clipping import Clip, GradientClip
 from treadle.compiling import compiler_of
+from treadle.described import attributes_of, described, name_of
 from treadle.engine import Engine
 from treadle.events import Callback, Every, FunctionCallback, Hook, Hooks, as_callbacks
 from treadle.parallel import engine_of, place_of, strategy_of
@@ -126,6 +127,20 @@ class Settings:
             "threads": torch.get_num_threads(),
             "deterministic": self.deterministic,
             "precision": self.precision.name,
+        }
+
+    def described(self) -> dict[str, Any]:
+        """The arguments as plain data, for the record; not where it is kept, nor what is shown."""
+        counts = ("max_epochs", "max_steps", "accumulate", "log_every", "deterministic", "trial")
+        others = ("clip_norm", "clip_value", "microbatch_size", "compile")
+        checkpoint = None if self.checkpoint is None else attributes_of(self.checkpoint)
+        return {
+            **{name: getattr(self, name) for name in counts},
+            **{name: described(self._arguments[name]) for name in others},
+            "precision": self.precision.name,
+            "strategy": name_of(self.strategy),
+            "eval_every": None if self.eval_every is None else attributes_of(self.eval_every),
+            "checkpoint": checkpoint,
         }
 
     def own_callbacks(self) -> list[Callback]:

@@ -79,6 +79,7 @@ class State:
         seconds_looking: what the epoch under way has spent on evaluations.
         seconds_saving: what this fit has spent on checkpoints, as far as training waited for them.
         seed: what everything random in the run follows from.
+        setup: what the run is made of that a resume compares, as plain data; see `treadle.setups`.
         is_main: whether this process is the one that prints and writes.
     """
 
@@ -119,6 +120,7 @@ class State:
     eval_steps: Every | None = None
     eval_epochs: Every | None = field(default_factory=lambda: Every(epochs=1))
     seed: int = 0
+    setup: dict[str, Any] = field(default_factory=dict)
     is_main: bool = True
     seconds_looking: float = 0.0
     seconds_saving: float = 0.0

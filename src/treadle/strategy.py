@@ -50,6 +50,10 @@ class Strategy:
         """Place the task's parameters and buffers, before the optimizers are made."""
         task.to(self.device)
 
+    def kind_of(self, module: nn.Module) -> type[nn.Module]:
+        """The class that a module of the task was made as, whatever `setup` has made of it."""
+        return type(module)
+
     def setup_to_look(self, task: nn.Module) -> None:
         """Place the task where it is only evaluated."""
         self.setup(task)

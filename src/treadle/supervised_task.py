@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from treadle import class_path
 from treadle.loss_items import PartialLoss, items_of, with_tensors
 from treadle.metrics import Metric, as_metric
-from treadle.schedules import Schedule, as_schedule
+from treadle.schedules import GivenSchedule, Schedule, as_schedule
 from treadle.state import State
 from treadle.strategy import Items
 from treadle.task import TOTAL, Loss, Task
@@ -76,8 +76,7 @@ class SupervisedTask(Task):
         self.metrics = {name: as_metric(metric, name) for name, metric in _named_metrics(metrics).items()}
         self._optimizer = _optimizer_factory(optimizer, lr)
         if scheduler is not None and getattr(scheduler, "optimizer", None) is optimizer:
-            given = scheduler  # built already, for this very optimizer
-            scheduler = Schedule(lambda _: given)
+            scheduler = GivenSchedule(scheduler)
         self._schedule = None if scheduler is None else as_schedule(scheduler)
 
     def configure_optimizers(self) -> Optimizer:
@@ -124,7 +123,7 @@ class SupervisedTask(Task):
         if type(target) is not Tensor or not target.dim():
             return super().num_items(batch)
         if self._items is not None and not target.is_floating_point():
-            return self._items(target)
+            return self._items(self.loss, target)
         if type(inputs) is Tensor:
             samples, targets = inputs.shape, target.shape[0]
             time_first = len(samples) > 1 and samples[1] == targets

@@ -32,6 +32,7 @@ class Task(nn.Module):
 
     Attributes:
         optimizers: by name, from the time a fit starts.
+        scheduled: what the schedules of the last fit did to them; see `treadle.composing`.
         metrics: templates by name; every mode (train, val, test) counts in copies of its own.
         loss_weights: the weight of each named loss in the sum that `combine` makes; 1 where it is missing.
     """
@@ -39,6 +40,7 @@ class Task(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.optimizers: dict[str, Optimizer] = {}
+        self.scheduled: dict[str, Any] = {}
         self.metrics: dict[str, Metric] = {}
         self.loss_weights: dict[str, float] = {}
 

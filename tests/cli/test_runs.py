@@ -23,7 +23,7 @@ def test_runs_are_listed_newest_first(tmp_path: Path, monkeypatch, capsys) -> No
     assert main(["runs"]) == 0
     shown = capsys.readouterr()
     lines = [line.split() for line in shown.out.splitlines()]
-    assert lines[0] == ["id", "run", "status", "epoch", "step", "created", "weights"]
+    assert lines[0] == ["id", "run", "status", "epoch", "step", "created", "optimizer", "weights"]
     assert lines[1][:5] == [second.id, "runs/deep/two", "failed", "0", "3"]
     assert lines[2][:5] == [first.id, "runs/one", "finished", "2", "10"]
     assert lines[2][-1] == "f" * 12

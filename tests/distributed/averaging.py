@@ -15,7 +15,7 @@ from tests.distributed.tensors import Network, plan
 from torch.nn.functional import cross_entropy
 
 import treadle
-from treadle.callbacks import ExponentialMovingAverage, StochasticWeightAveraging
+from treadle.callbacks import BestWeights, ExponentialMovingAverage, StochasticWeightAveraging
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 STEPS, STOP = 20, 9
@@ -23,6 +23,10 @@ STEPS, STOP = 20, 9
 AVERAGES: dict[str, Callable[[], treadle.Callback]] = {
     "exponential": lambda: ExponentialMovingAverage(0.8),
     "stochastic": lambda: StochasticWeightAveraging(start=4),
+}
+KEEPING: dict[str, Callable[[], treadle.Callback]] = {
+    **AVERAGES,
+    "best": lambda: BestWeights("val/loss", "max"),  # of the first evaluation, before the run is cut
 }
 
 
@@ -35,7 +39,7 @@ def train(strategy: Any, kind: str, folder: str, steps: int = STEPS, **options: 
         run_dir=folder,
         progress=False,
         strategy=strategy,
-        callbacks=[AVERAGES[kind]()],
+        callbacks=[KEEPING[kind]()],
         **options,
     )
     run = trainer.fit(task, treadle.Loader(samples(25), 4, shuffle=True), samples(11), resume="last")
@@ -54,7 +58,7 @@ def strategies() -> dict[str, Callable[[], Any]]:
 def main(folder: str) -> None:
     results = {}
     for name, make in strategies().items():
-        for kind in AVERAGES:
+        for kind in KEEPING:
             own = f"{folder}/{name}-{kind}"
             train(make(), kind, own, STOP, trial=True)
             results[f"{name}-{kind}"] = train(make(), kind, own)

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one(folder: Path) -> dict[str, Any]:
-    return {kind: averaging.train("single", kind, f"{folder}/one-{kind}") for kind in KINDS}
+    return {kind: averaging.train("single", kind, f"{folder}/one-{kind}") for kind in averaging.KEEPING}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,19 @@ def test_averages_are_those_of_one_process(
         )
         < AGREEMENT
     )
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_the_best_weights_are_those_of_one_process(
+    one: dict[str, Any], ranks: list[dict[str, Any]], folder: Path, strategy: str
+) -> None:
+    """Kept in shards, saved, found again by the part that goes on, and put in at its end."""
+    for rank in ranks:
+        assert distance(one["best"]["weights"], rank[f"{strategy}-best"]["weights"]) < AGREEMENT
+    last = treadle.load_model(f"{folder}/{strategy}-best", Network(), "last")
+    assert distance(vector(last.state_dict()), one["best"]["weights"]) > 100 * AGREEMENT
+    classes = treadle.Run.open(f"{folder}/{strategy}-best").setup["task"]["modules"]
+    assert classes == treadle.Run.open(f"{folder}/one-best").setup["task"]["modules"]
 
 
 @pytest.mark.parametrize("strategy", ["shards", "tensors"])

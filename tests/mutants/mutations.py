@@ -18,6 +18,8 @@ ACCUMULATION = "tests/exact/test_accumulation.py"
 DEATHS = "tests/crash/test_deaths.py"
 SAMPLING = "tests/data/test_sampling.py"
 WORKERS = "tests/data/test_workers.py"
+OTHERS = "tests/exact/test_other_settings.py"
+RATES = "tests/test_rates.py"
 
 
 @dataclass(frozen=True)
@@ -401,5 +403,82 @@ MUTATIONS = (
         '            if self.on_error == "raise":\n                raise\n',
         "",
         (f"{DEATHS}::test_a_save_that_fails_stops_the_run_which_can_go_on[EIO-False]",),
+    ),
+    Mutation(
+        "settings: another order in an epoch is not refused",
+        "setups.py",
+        "    if batch and changed:",
+        "    if False:",
+        (OTHERS,),
+    ),
+    Mutation(
+        "settings: the seed of the order is not compared",
+        "setups.py",
+        'contents["seed"] != seed:',
+        "False:",
+        (OTHERS,),
+    ),
+    Mutation(
+        "settings: a resume says nothing",
+        "setups.py",
+        "    if said and state.is_main:",
+        "    if False:",
+        (OTHERS,),
+    ),
+    Mutation(
+        "settings: what is given is recorded where the checkpoint counts",
+        "setups.py",
+        '    setup["optimizers"] = contents["setup"]["optimizers"]\n',
+        "",
+        (OTHERS,),
+    ),
+    Mutation(
+        "settings: any optimizer may go on",
+        "preparing.py",
+        "        check(state, origin.contents)\n",
+        "",
+        (OTHERS,),
+    ),
+    Mutation(
+        "settings: a decayed rate is where a further fit begins",
+        "preparing.py",
+        "    begin_again(task, schedules)\n",
+        "",
+        (RATES,),
+    ),
+    Mutation(
+        "settings: a rate set by hand is overwritten",
+        "rates.py",
+        "if key in group and _same(group[key], value):",
+        "if key in group:",
+        (RATES,),
+    ),
+    Mutation(
+        "settings: groups are recorded as the schedule has made them",
+        "setups.py",
+        "            **described(first),\n",
+        "",
+        ("tests/test_setups.py",),
+    ),
+    Mutation(
+        "a typo in what checkpoints watch is passed over",
+        "callbacks/checkpoints.py",
+        "        if self._must_come or self.monitor in state.results:",
+        "        if self.monitor in state.results:",
+        ("tests/callbacks/test_checkpoints.py",),
+    ),
+    Mutation(
+        "the best weights are those as trained",
+        "callbacks/best_weights.py",
+        "self._evaluated_now or self._copies()",
+        "self._copies()",
+        ("tests/callbacks/test_best_weights.py",),
+    ),
+    Mutation(
+        "a resumed run has all of its time again",
+        "callbacks/time_limit.py",
+        '        self._before = float(state["seconds"])\n',
+        "",
+        ("tests/callbacks/test_time_limit.py",),
     ),
 )

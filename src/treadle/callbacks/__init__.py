@@ -1,6 +1,7 @@
 """What happens around the math: one callback per file."""
 
 from treadle.callbacks.activation_statistics import ActivationStatistics
+from treadle.callbacks.best_weights import BestWeights
 from treadle.callbacks.callback_list import CallbackList
 from treadle.callbacks.checkpoints import Checkpoints
 from treadle.callbacks.device_augmentation import DeviceAugmentation
@@ -28,12 +29,14 @@ from treadle.callbacks.stochastic_weight_averaging import StochasticWeightAverag
 from treadle.callbacks.summary import Summary
 from treadle.callbacks.threshold_stopping import ThresholdStopping
 from treadle.callbacks.throughput import Throughput
+from treadle.callbacks.time_limit import TimeLimit
 from treadle.callbacks.trial import Trial
 from treadle.callbacks.webhook_notification import WebhookNotification
 from treadle.callbacks.weight_averaging import WeightAveraging
 
 __all__ = [
     "ActivationStatistics",
+    "BestWeights",
     "CallbackList",
     "Checkpoints",
     "DeviceAugmentation",
@@ -61,6 +64,7 @@ __all__ = [
     "Summary",
     "ThresholdStopping",
     "Throughput",
+    "TimeLimit",
     "Trial",
     "WebhookNotification",
     "WeightAveraging",

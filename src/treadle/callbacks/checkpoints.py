@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from treadle.callbacks.monitor import check_it_can_come, check_mode, result_of
 from treadle.checkpoint import BackgroundWriter, CheckpointError, Commit, ShardedWriter, Writer
 from treadle.checkpoint.contents import capture
 from treadle.events import Callback, Every
@@ -24,7 +25,7 @@ class Checkpoints(Callback):
         every: when to save; the end of the fit always does. Default: after each epoch, and every ten minutes.
         keep_last: how many of the newest to keep; None keeps all.
         keep_best: how many of the best by `monitor` to keep besides.
-        monitor: the name of a result, such as "val/accuracy"; default "val/loss" where there is one.
+        monitor: the name of a result, such as "val/accuracy"; None takes "val/loss" where there is one.
         mode: "min" or "max": which way `monitor` is better.
         background: write on a thread, from copies, while training goes on. Where processes write a shard
             each (FSDP2), they wait until it is done.
@@ -36,7 +37,8 @@ class Checkpoints(Callback):
             copy it elsewhere, say.
 
     Raises:
-        ValueError: a number is out of range, or `mode` or `on_error` is none of its values.
+        ValueError: a number is out of range, or `mode` or `on_error` is none of its values. In a fit:
+            `monitor` is given and is no result of it; the text lists those there are.
         CheckpointError: while training: a save failed, with `on_error="raise"`; in the background, the
             save after it says so.
     """
@@ -48,7 +50,7 @@ class Checkpoints(Callback):
         every: Every | None = None,
         keep_last: int | None = 3,
         keep_best: int = 1,
-        monitor: str = "val/loss",
+        monitor: str | None = None,
         mode: str = "min",
         background: bool = True,
         on_error: str = "raise",
@@ -66,15 +68,18 @@ class Checkpoints(Callback):
             raise ValueError(
                 f"Checkpoints: keep_best is {keep_best!r}; it must be a whole number, not negative"
             )
-        if mode not in ("min", "max"):
-            raise ValueError(f"Checkpoints: mode is {mode!r}; allowed are 'min' and 'max'")
+        if monitor is not None and (not isinstance(monitor, str) or not monitor):
+            raise TypeError(
+                f"Checkpoints: monitor is {monitor!r}; give the full name of a result, such as 'val/loss'"
+            )
         if on_error not in ("raise", "warn"):
             raise ValueError(f"Checkpoints: on_error is {on_error!r}; allowed are 'raise' and 'warn'")
         self.every = every or Every(epochs=1, seconds=600)
         self.keep_last = keep_last
         self.keep_best = keep_best
-        self.monitor = monitor
-        self.mode = mode
+        self.monitor = monitor or "val/loss"
+        self._must_come = monitor is not None
+        self.mode = check_mode("Checkpoints", mode)
         self.background = background
         self.on_error = on_error
         self._saves = False
@@ -82,10 +87,14 @@ class Checkpoints(Callback):
         self.after_save = after_save
         self._saved: tuple[Any, ...] | None = None
         self._scored: tuple[int, float] | None = None
+        self._run: Any = None  # of the fit; what is evaluated besides is no score
 
     def on_fit_start(self, state: State) -> None:
         """Open the folder of the run; without one there is nothing to do."""
         self._saved = self._scored = None
+        self._run = state.run
+        if self._must_come:
+            check_it_can_come("Checkpoints", self.monitor, state)
         # All processes take part in what is saved; who has the run's folder writes it, or all do.
         path, strategy = state.run.path, state.engine.strategy
         run = state.engine.gather(None if path is None else str(path))[0]
@@ -109,8 +118,8 @@ class Checkpoints(Callback):
 
     def on_eval_end(self, state: State) -> None:
         """Remember the score of the weights as they are at this step."""
-        if self.monitor.startswith(f"{state.mode}/") and self.monitor in state.results:
-            self._scored = (state.progress.step, state.results[self.monitor])
+        if self.monitor.startswith(f"{state.mode}/") and state.run is self._run:
+            self._look(state)
 
     def on_step_end(self, state: State) -> None:
         """Save in the middle of an epoch where it is due."""
@@ -119,8 +128,8 @@ class Checkpoints(Callback):
 
     def on_epoch_end(self, state: State) -> None:
         """Save after an epoch where it is due; saves by steps alone also keep what has just been scored."""
-        if self.monitor.startswith("train/") and self.monitor in state.results:
-            self._scored = (state.progress.step, state.results[self.monitor])
+        if self._must_come and self.monitor.partition("/")[0] not in state.evaluations:
+            self._look(state)
         by_steps = self.every.epochs is None and self.keep_best > 0 and self._score(state) is not None
         if self.every.at_epoch(state.progress.epoch) or by_steps:
             self.save(state)
@@ -136,7 +145,7 @@ class Checkpoints(Callback):
         """Save the end of a run that was cancelled too; finish what is being written."""
         if state.exception is None:
             self.save(state)
-        self._saves = False
+        self._saves, self._run = False, None
         if self._writer is not None:
             writer, self._writer = self._writer, None
             try:
@@ -165,6 +174,10 @@ class Checkpoints(Callback):
             with self._tolerant(state):
                 self._writer.save(state.progress.step, contents, score=self._score(state))
         state.seconds_saving += time.perf_counter() - began
+
+    def _look(self, state: State) -> None:
+        if self._must_come or self.monitor in state.results:
+            self._scored = (state.progress.step, result_of("Checkpoints", self.monitor, state))
 
     def _score(self, state: State) -> float | None:
         if self._scored is None or self._scored[0] != state.progress.step:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from treadle.callbacks.monitor import Monitor
+from treadle.callbacks.monitor import Monitor, check_mode, improves
 from treadle.state import State
 
 
 class EarlyStopping(Monitor):
     """End the fit once a result has not improved for some evaluations in a row (Prechelt 1998).
 
-    A run that it stopped stays stopped when resumed, unless `patience` is larger then.
+    A run that it stopped stays stopped when resumed, unless `patience` is larger then. The task is left with
+    its last weights; with `BestWeights` beside it, with the best.
 
     Args:
         monitor: the full name of a result: "val/loss" counts evaluations, "train/loss" epochs.
@@ -32,15 +32,13 @@ class EarlyStopping(Monitor):
         self, monitor: str = "val/loss", mode: str = "min", patience: int = 3, min_delta: float = 0.0
     ) -> None:
         super().__init__(monitor)
-        if mode not in ("min", "max"):
-            raise ValueError(f"EarlyStopping: mode is {mode!r}; allowed are 'min' and 'max'")
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
             raise ValueError(
                 f"EarlyStopping: patience is {patience!r}; it must be a whole number of at least 1"
             )
         if not min_delta >= 0:
             raise ValueError(f"EarlyStopping: min_delta is {min_delta!r}; it must not be negative")
-        self.mode = mode
+        self.mode = check_mode("EarlyStopping", mode)
         self.patience = patience
         self.min_delta = min_delta
         self.reset()
@@ -58,7 +56,7 @@ class EarlyStopping(Monitor):
 
     def watch(self, value: float, state: State) -> None:
         """Compare with the best so far."""
-        if self._improves(value):
+        if improves(value, self.best, self.mode, self.min_delta):
             self.best, self.waited = value, 0
         else:
             self.waited += 1
@@ -72,12 +70,6 @@ class EarlyStopping(Monitor):
         """Take back what `state_dict` returned."""
         super().load_state_dict(state)
         self.best, self.waited = state["best"], int(state["waited"])
-
-    def _improves(self, value: float) -> bool:
-        if math.isnan(value) or self.best is None:
-            return not math.isnan(value)
-        gain = self.best - value if self.mode == "min" else value - self.best
-        return gain > self.min_delta
 
     def _decide(self, state: State) -> None:
         if self.waited >= self.patience:

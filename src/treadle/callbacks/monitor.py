@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from treadle.events import Callback
@@ -58,13 +59,8 @@ class Monitor(Callback):
     def on_fit_start(self, state: State) -> None:
         """See whether the value can come at all."""
         self._run = state.run
+        check_it_can_come(type(self).__name__, self.monitor, state)
         self._evaluated = self._mode in state.evaluations
-        never = state.eval_steps is None and state.eval_epochs is None
-        if (self._evaluated and never) or (self._mode == "val" and not self._evaluated):
-            raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, and nothing is evaluated: give validation "
-                "data and eval_every, or watch a result of training such as 'train/loss'"
-            )
         if state.progress.step == 0:
             self.reset()
 
@@ -83,12 +79,51 @@ class Monitor(Callback):
         self._run = None
 
     def _look(self, state: State) -> None:
-        if self.monitor not in state.results:
-            known = ", ".join(sorted(state.results)) or "none yet"
-            raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, which is no result of this run. "
-                f"Known results: {known}"
-            )
+        value = result_of(type(self).__name__, self.monitor, state)
         if state.progress.step != self._step:
             self._step = state.progress.step
-            self.watch(state.results[self.monitor], state)
+            self.watch(value, state)
+
+
+def check_mode(who: str, mode: str) -> str:
+    """The mode as it is; raises a ValueError unless it is one."""
+    if mode not in ("min", "max"):
+        raise ValueError(f"{who}: mode is {mode!r}; allowed are 'min' and 'max'")
+    return mode
+
+
+def improves(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:
+    """Whether a value is better than the best so far by more than `min_delta`; NaN never is."""
+    if math.isnan(value) or best is None:
+        return not math.isnan(value)
+    return (best - value if mode == "min" else value - best) > min_delta
+
+
+def check_it_can_come(who: str, monitor: str, state: State) -> None:
+    """Raise a ValueError as a fit starts if a result is of an evaluation that never comes.
+
+    Args:
+        who: what watches it, for the error.
+        monitor: the full name of the result.
+        state: of the fit.
+    """
+    mode = monitor.partition("/")[0]
+    evaluated = mode in state.evaluations
+    never = state.eval_steps is None and state.eval_epochs is None
+    if (evaluated and never) or (mode == "val" and not evaluated):
+        raise ValueError(
+            f"{who} watches {monitor!r}, and nothing is evaluated: give validation data and eval_every, or "
+            "watch a result of training such as 'train/loss'"
+        )
+
+
+def result_of(who: str, monitor: str, state: State) -> float:
+    """The value of a result that has just come.
+
+    Raises:
+        ValueError: the results have no such name; the text lists those they have.
+    """
+    if monitor not in state.results:
+        known = ", ".join(sorted(state.results)) or "none yet"
+        raise ValueError(f"{who} watches {monitor!r}, which is no result of this run. Known results: {known}")
+    return state.results[monitor]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from treadle import rng
 from treadle.checkpoint.shard import Shard
+from treadle.described import name_of
 from treadle.state import State
 
 TENSORS = (Tensor, Shard)
+_ADDED = {"params", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "param_names"}
+"""What a group has besides an optimizer's own settings; some of it is added by schedules."""
 
 
 def capture(state: State) -> dict[str, Any]:
@@ -41,16 +45,17 @@ def capture(state: State) -> dict[str, Any]:
         # Cleared at every boundary, unless the task's own zero_grad keeps something of them.
         "gradients": {n: p.grad for n, p in state.task.named_parameters() if p.grad is not None},
         "seed": state.seed,
+        "setup": state.setup,
         **own,
         "ranks": ranks[1:],
     }
 
 
-def restore(state: State, contents: dict[str, Any]) -> None:
-    """Put a run back to what `capture` saw. Generators come last, since building things draws from them.
+def check(state: State, contents: dict[str, Any]) -> None:
+    """Raise a ValueError unless a run can go on with these contents; nothing is changed.
 
     Raises:
-        ValueError: the checkpoint is of a task with other optimizers, schedules or parameters.
+        ValueError: they are of a task with other optimizers or schedules, or of another precision.
     """
     for kind, present in (("optimizers", state.optimizers), ("schedules", state.schedules)):
         if set(contents[kind]) != set(present):
@@ -58,6 +63,18 @@ def restore(state: State, contents: dict[str, Any]) -> None:
                 f"the checkpoint has the {kind} {sorted(contents[kind])}, the task {sorted(present)}: "
                 "resume with the configuration that the run was started with"
             )
+    recorded = contents.get("setup", {}).get("optimizers", {})
+    for name, optimizer in state.optimizers.items():
+        check_optimizer(name, optimizer, contents["optimizers"][name], recorded.get(name, {}).get("class"))
+    state.engine.precision.check_state(contents["precision"])
+
+
+def restore(state: State, contents: dict[str, Any]) -> None:
+    """Put a run back to what `capture` saw. Generators come last, since building things draws from them.
+
+    Raises:
+        ValueError: the checkpoint is of a task with other parameters; see also `check`, which comes first.
+    """
     strategy = state.engine.strategy
     load_model(state, contents)
     for name, optimizer in state.optimizers.items():
@@ -83,6 +100,39 @@ def restore(state: State, contents: dict[str, Any]) -> None:
             if name in contents["gradients"]:
                 parameter.grad = contents["gradients"][name].to(parameter.device)
     rng.restore(own["rng"])
+
+
+def check_optimizer(name: str, optimizer: Optimizer, saved: dict[str, Any], kind: str | None) -> None:
+    """Raise a ValueError that says what differs unless an optimizer can go on with a saved state.
+
+    Args:
+        name: what the task calls it.
+        optimizer: the one that is to go on.
+        saved: the state in the checkpoint.
+        kind: the class that it was saved of; None where the checkpoint does not say it.
+    """
+    own, advice = name_of(optimizer), "resume with the optimizer that the run was started with"
+    present, former = optimizer.param_groups, saved["param_groups"]
+    settings, former_settings = ({*groups[0]} - _ADDED for groups in (present, former))
+    # A later torch may add settings; another class lacks some too.
+    is_other = bool(settings - former_settings) and bool(former_settings - settings)
+    if kind is not None:
+        is_other = kind.rpartition(".")[2] != own.rpartition(".")[2]
+    if is_other:
+        said = kind or f"one with {', '.join(sorted(former_settings - settings))}"
+        raise ValueError(f"the checkpoint's optimizer {name!r} is {said}, the task's is {own}: {advice}")
+    if len(present) != len(former):
+        raise ValueError(
+            f"the checkpoint's optimizer {name!r} has {len(former)} parameter groups, the task's has "
+            f"{len(present)}: make all of them in configure_optimizers, since those that a hook adds later "
+            "cannot be resumed (treadle.callbacks.Freezing keeps parameters still until their time comes)"
+        )
+    sizes, former_sizes = ([len(group["params"]) for group in groups] for groups in (present, former))
+    if sizes != former_sizes:
+        raise ValueError(
+            f"the checkpoint's optimizer {name!r} has groups of {former_sizes} parameters, the task's of "
+            f"{sizes}: {advice}"
+        )
 
 
 def _share(state: State, contents: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -10,10 +10,10 @@ from treadle.cli.arguments import DONE, FAILED, add_traceback
 NAME = "diff"
 HELP = "say whether two runs are the same, and where they first part"
 DESCRIPTION = """\
-Compare two runs: configuration, environment, and every recorded value to the bit. Says at which step they
-first part and what differed first there: the samples, the loss, the gradient or the weights. The callback
-treadle.callbacks.Fingerprints records what is needed to tell these apart; without it the logged values are
-compared. Leaves with 0 where the runs are the same and with 1 where they are not.
+Compare two runs: configuration, setup (what they are made of), environment, and every recorded value to the
+bit. Says at which step they first part and what differed first there: the samples, the loss, the gradient or
+the weights. The callback treadle.callbacks.Fingerprints records what is needed to tell these apart; without
+it the logged values are compared. Leaves with 0 where the runs are the same and with 1 where they are not.
 """
 
 
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     one, other = find_run(arguments.one), find_run(arguments.other)
     found = compare(one, other)
     rows: list[tuple[Any, ...]] = [("configuration", name, *pair) for name, pair in found.config.items()]
+    rows += [("setup", name, *pair) for name, pair in found.setup.items()]
     rows += [("environment", name, *pair) for name, pair in found.environment.items()]
     rows += [("last step", "", *found.lengths)] if found.lengths[0] != found.lengths[1] else []
     rows += (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from treadle.cli.arguments import DONE
 
@@ -49,9 +50,23 @@ def run(arguments: argparse.Namespace) -> int:
             str(one.epoch),
             str(one.step),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(one.created)),
+            optimizers_of(one.setup),
             (one.weights_sha256 or "-")[:12],
         )
         for one in found
     ]
-    print(printing.table(("id", "run", "status", "epoch", "step", "created", "weights"), rows))
+    head = ("id", "run", "status", "epoch", "step", "created", "optimizer", "weights")
+    print(printing.table(head, rows))
     return DONE
+
+
+def optimizers_of(setup: dict[str, Any]) -> str:
+    """What a run was optimized with, in a word or two; "-" where it does not say."""
+    found = setup.get("optimizers")
+    said = []
+    for one in found.values() if isinstance(found, dict) else ():
+        try:
+            said.append(f"{one['class'].rpartition('.')[2]} {one['groups'][0]['lr']:g}")
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # somebody has been at run.json
+            said.append("?")
+    return ", ".join(said) or "-"

@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Itera
 from treadle import rng
 from treadle.data.source import Batches, Source
 from treadle.data.whole import whole_batches
+from treadle.described import described, name_of
 
 
 class GivenLoader(Source):
@@ -40,6 +41,21 @@ class GivenLoader(Source):
     def in_order(self) -> Source:
         """The same batches; ranks take turns at them, unless the sampler deals samples out itself."""
         return self if isinstance(self.loader.sampler, DistributedSampler) else InTurns(self.loader)
+
+    def settings(self) -> dict[str, Any]:
+        """What the record says of these data; see `Source.settings`."""
+        loader = self.loader
+        return {
+            "class": name_of(loader),
+            "dataset": name_of(type(loader.dataset)),
+            "samples": _count(loader.dataset),
+            "batch_size": loader.batch_size,
+            "sampler": name_of(loader.sampler),
+            "batch_sampler": name_of(loader.batch_sampler),
+            "drop_last": loader.drop_last,
+            "collate": described(loader.collate_fn),
+            "workers": loader.num_workers,
+        }
 
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """The DataLoader's batches; `seed` and `pin_memory` are its own affair."""
@@ -198,6 +214,13 @@ def _length(loader: DataLoader[Any]) -> int | None:
         return None
     try:
         return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _count(dataset: Any) -> int | None:
+    try:
+        return len(dataset)
     except (TypeError, NotImplementedError):
         return None
 

@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 from treadle.data.adapt import check_list, rows_of
 from treadle.data.indexed import IndexedBatches
 from treadle.data.rows import Collate, Transform
-from treadle.data.sampling import numbers_of, weights_of
+from treadle.data.sampling import fingerprint_of, numbers_of, weights_of
 from treadle.data.source import Batches, Source, num_batches
 from treadle.data.stream import StreamBatches, is_stream, stream_length
+from treadle.described import described, name_of
 
 
 class Loader(Source):
@@ -151,6 +152,18 @@ class Loader(Source):
         if not (self.shuffle or self.drop_last or self.weights is not None):
             return self
         return self.replace(shuffle=False, drop_last=False, weights=None, samples=None, lengths=None)
+
+    def settings(self) -> dict[str, Any]:
+        """What the record says of these data; see `Source.settings`."""
+        order = ("batch_size", "shuffle", "seed", "drop_last")
+        making = ("collate", "transform", "seed_samples", "workers")
+        return {
+            **super().settings(),
+            "dataset": name_of(type(self.dataset)),
+            "samples": self.num_samples,
+            **{name: described(getattr(self, name)) for name in (*order, *making)},
+            **{name: fingerprint_of(getattr(self, name)) for name in ("weights", "lengths")},
+        }
 
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """The batches of one run on one rank; `seed` counts where the loader has none of its own."""

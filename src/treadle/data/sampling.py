@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,11 @@ def weights_of(given: Any, samples: int) -> Numbers:
     if not 0 < total < np.inf:
         raise ValueError(f"Loader: the weights add up to {total}; that must be finite and above 0")
     return weights
+
+
+def fingerprint_of(numbers: Numbers | None) -> str | None:
+    """What tells numbers from others in a record: how many there are, and a checksum."""
+    return None if numbers is None else f"{len(numbers)} numbers, CRC-32 {zlib.crc32(numbers.tobytes()):08x}"
 
 
 class Draws:

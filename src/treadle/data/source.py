@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from treadle.data.order import Indices
+from treadle.described import name_of
 
 
 def num_batches(samples: int, batch_size: int, drop_last: bool = False) -> int:
@@ -68,6 +69,10 @@ class Source:
     def in_order(self) -> Source:
         """The same data to be looked at: every sample, in data order, where the source can give that."""
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """What the record says of these data, as plain data: their class, sizes and order."""
+        return {"class": name_of(self)}
 
     def open(self, seed: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Batches:
         """Open for one run on one rank.

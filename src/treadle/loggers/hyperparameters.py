@@ -13,21 +13,16 @@ LONGEST = 250
 
 
 def hyperparameters_of(state: State) -> dict[str, Any]:
-    """The run's configuration by dotted name; without one, what can be seen of the settings."""
+    """The run's configuration by dotted name; without one, its setup, and what people sort by."""
     if state.run.config:
         return flat(state.run.config)
     optimizers = {name: type(one).__name__ for name, one in state.optimizers.items()}
-    seen = {
+    usual = {
         "seed": state.seed,
-        "max_epochs": state.max_epochs,
-        "max_steps": state.max_steps,
-        "accumulate": state.accumulate,
         "optimizer": next(iter(optimizers.values())) if len(optimizers) == 1 else optimizers,
         **state.learning_rates(),
-        "precision": state.engine.precision.name,
-        "parameters": sum(one.numel() for one in state.task.parameters()),
     }
-    return flat({name: value for name, value in seen.items() if value is not None})
+    return flat({**usual, **state.run.setup})
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:

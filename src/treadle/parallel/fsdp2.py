@@ -110,6 +110,11 @@ class FSDP2(AllReduce):
             fully_shard(child, **options)
         self._sharded = [child for child in children if isinstance(child, FSDPModule)]
 
+    def kind_of(self, module: nn.Module) -> type[nn.Module]:
+        """Sharding makes it a class of its own, of `FSDPModule` and the one before."""
+        kind = type(module)
+        return kind.__mro__[2] if isinstance(module, FSDPModule) else kind
+
     def cut(self, task: nn.Module) -> DeviceMesh:
         """Make the task ready to be sharded, over the mesh of processes that this returns."""
         if self.shard_size is None:

@@ -43,12 +43,17 @@ def clipped(text: str, most: int = LONGEST) -> str:
 
 def configuration(run: Run) -> str:
     """The configuration as `treadle fit` takes it; empty where a run was started from Python without one."""
-    if not run.config:
+    return document(run.config)
+
+
+def document(tree: Mapping[str, Any]) -> str:
+    """A tree as YAML; empty where there is nothing in it."""
+    if not tree:
         return ""
     try:
-        text: str = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True, width=100)
+        text: str = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True, width=100)
     except yaml.YAMLError:
-        text = json.dumps(run.config, indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(tree, indent=2, ensure_ascii=False, default=str)
     return clipped(text, LONGEST_DOCUMENT)
 
 
@@ -86,6 +91,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     rows: list[tuple[str, list[str]]] = []
     for prefix, tables in (
         ("", [flat(run.config) for run in runs]),
+        ("setup.", [flat(run.setup) for run in runs]),
         ("environment.", [flat(_without(run.environment)) for run in runs]),
     ):
         for name in dict.fromkeys(name for table in tables for name in table):

@@ -24,7 +24,7 @@ def axes_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     if len(runs) < FEWEST_RUNS:
         return []
-    configs = [flat(run.config) for run in runs]
+    configs = [flat(run.config or run.setup) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config if name not in _NOT_SETTINGS)
     columns = {name: [config.get(name) for config in configs] for name in names}
     settings = {

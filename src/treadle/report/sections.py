@@ -203,16 +203,18 @@ def settings(runs: Sequence[Run]) -> str:
 def _settings(run: Run, several: bool) -> str:
     title = f"<h3>{markup.name(label_of(run))}</h3>" if several else ""
     written = describing.configuration(run)
-    shown = (
-        f'<pre tabindex="0">{markup.escape(written)}</pre>'
-        if written
-        else markup.note("The run was started from Python, without a configuration.")
-    )
+    missing = markup.note("The run was started from Python, without a configuration.")
+    made = describing.document(run.setup)
     return (
         title
         + markup.pairs(describing.identity(run), "The run")
-        + markup.folded("Configuration", shown, opened=not several)
+        + markup.folded("Configuration", _pre(written) if written else missing, opened=not several)
+        + (markup.folded("Setup", _pre(made), opened=not several and not written) if made else "")
         + markup.folded(
             "Environment", markup.pairs(describing.environment(run), "Environment"), opened=not several
         )
     )
+
+
+def _pre(text: str) -> str:
+    return f'<pre tabindex="0">{markup.escape(text)}</pre>'

@@ -37,6 +37,7 @@ class Difference:
 
     Attributes:
         config, environment: changed entries by dotted name, with both values.
+        setup: the same of what the runs are made of; empty where one of them has no such record.
         parting: where the series first differ; None if all points they share are equal to the bit.
         lengths: the last steps of the two runs.
         weights: the fingerprints of the two final models; None where a run has not ended.
@@ -44,6 +45,7 @@ class Difference:
     """
 
     config: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    setup: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     environment: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     parting: Parting | None = None
     lengths: tuple[int, int] = (0, 0)
@@ -62,8 +64,9 @@ def compare(one: Run, other: Run) -> Difference:
     """Compare two runs. Durations and rates of speed ("time/...") are left out."""
     shared = [name for name in one.names() if name in other.names() and not name.startswith("time/")]
     return Difference(
-        config=_changes(_flat(one.config), _flat(other.config)),
-        environment=_changes(_watched(one.environment), _watched(other.environment)),
+        config=tree_changes(one.config, other.config),
+        setup=tree_changes(one.setup, other.setup) if one.setup and other.setup else {},
+        environment=tree_changes(_watched(one.environment), _watched(other.environment)),
         parting=_first_parting(one, other, shared),
         lengths=(one.step, other.step),
         weights=(one.weights_sha256, other.weights_sha256),
@@ -112,7 +115,7 @@ def _at(series: tuple[Any, Any], place: int, step: int) -> float | None:
 
 
 def _watched(environment: Mapping[str, Any]) -> dict[str, Any]:
-    return _flat({name: environment.get(name) for name in ENVIRONMENT if environment.get(name) is not None})
+    return {name: environment.get(name) for name in ENVIRONMENT if environment.get(name) is not None}
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:
@@ -127,6 +130,10 @@ def _flat(tree: Any, path: str = "") -> dict[str, Any]:
     return {path: tree}
 
 
-def _changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = sorted(set(one) | set(other))
-    return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
+def tree_changes(one: Any, other: Any) -> dict[str, tuple[Any, Any]]:
+    """The leaves by dotted name in which two trees of dictionaries and lists differ, with both values."""
+    left, right = _flat(one), _flat(other)
+    names = sorted(set(left) | set(right))
+    pairs = {name: (left.get(name), right.get(name)) for name in names}
+    # NaN, which is no equal of itself, is the same here.
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b and (a == a or b == b)}

@@ -92,8 +92,14 @@ class RunReader:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What was run."""
+        """What was given to run, if anything: `Trainer.fit(config=...)`, or the configuration file."""
         return self._document(CONFIG)
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What was run: trainer, task, optimizers, schedules, data; empty in runs before it was recorded."""
+        setup = self.fields.get("setup")
+        return setup if isinstance(setup, dict) else {}
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -42,20 +42,22 @@ class Run(RunReader):
         name: str = "run",
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, Any] | None = None,
+        setup: Mapping[str, Any] | None = None,
     ) -> Self:
         """Begin a run in a new folder: `path`, or path-2, path-3, ... where it is taken (see `run.path`).
 
         With None the run is kept in memory: all of it works, and `run.path` is None.
 
         Raises:
-            RunError: `config` or `environment` hold something that JSON cannot, or the folder cannot be made.
+            RunError: `config`, `environment` or `setup` hold something that JSON cannot, or the folder
+                cannot be made.
         """
         environment = environment or {}
         documents = {
             CONFIG: files.plain(config or {}, "config"),
             ENVIRONMENT: files.plain(environment, "environment"),
         }
-        fields = _first_fields(name, environment)
+        fields = _first_fields(name, environment) | {"setup": files.plain(setup or {}, "setup")}
         if path is None:
             run = cls(None, Manifest(fields), MemoryStore())
             run._documents = {key: files.decode(files.encode(value, key)) for key, value in documents.items()}

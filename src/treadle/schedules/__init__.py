@@ -1,6 +1,6 @@
 """Learning-rate schedules: any torch scheduler on its clock, and curves over the steps of a run."""
 
-from treadle.schedules.base import CLOCKS, Schedule, as_schedule
+from treadle.schedules.base import CLOCKS, GivenSchedule, Schedule, as_schedule
 from treadle.schedules.bound import BoundSchedule, PlateauSchedule
 from treadle.schedules.constant import Constant
 from treadle.schedules.cosine import CosineDecay, CosineWithRestarts
@@ -23,6 +23,7 @@ __all__ = [
     "Duration",
     "Epochs",
     "Fraction",
+    "GivenSchedule",
     "Horizon",
     "InverseSquareRootDecay",
     "Lambda",

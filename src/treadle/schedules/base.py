@@ -9,10 +9,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from treadle import class_path
+from treadle.described import attributes_of, name_of
 from treadle.schedules.bound import BoundSchedule, PlateauSchedule
 from treadle.schedules.durations import Horizon
 
 CLOCKS = ("step", "epoch")
+_MOVING = (
+    *("optimizer", "base_lrs", "last_epoch", "T_cur", "T_i", "verbose"),
+    *("best", "num_bad_epochs", "cooldown_counter", "mode_worse"),
+)
+"""Attributes of torch's schedulers that are no settings."""
 
 
 class Schedule:
@@ -28,6 +34,9 @@ class Schedule:
         ValueError: an unknown clock.
         TypeError: `scheduler` builds nothing.
     """
+
+    starts_anew = True
+    """Whether a further fit of the same task begins it again, from the rate its optimizer was made with."""
 
     def __init__(
         self,
@@ -61,8 +70,25 @@ class Schedule:
         """The schedule at work on one optimizer."""
         scheduler = self.build(optimizer, horizon)
         if isinstance(scheduler, ReduceLROnPlateau):
-            return PlateauSchedule(scheduler, self.every, self.monitor or "val/loss")
-        return BoundSchedule(scheduler, self.every)
+            bound: BoundSchedule = PlateauSchedule(scheduler, self.every, self.monitor or "val/loss")
+        else:
+            bound = BoundSchedule(scheduler, self.every)
+        bound.settings = self.settings(scheduler)
+        return bound
+
+    def settings(self, scheduler: Any) -> dict[str, Any]:
+        """What the record says of it, as plain data: here what torch's scheduler was made with."""
+        made = attributes_of(scheduler, without=_MOVING)
+        return {"scheduler": name_of(scheduler), "every": self.every, "monitor": self.monitor, **made}
+
+
+class GivenSchedule(Schedule):
+    """A torch scheduler that was built already, for the very optimizer: it goes on from fit to fit."""
+
+    starts_anew = False
+
+    def __init__(self, scheduler: LRScheduler | ReduceLROnPlateau) -> None:
+        super().__init__(lambda _: scheduler)
 
 
 def as_schedule(thing: Any) -> Schedule:

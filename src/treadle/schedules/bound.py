@@ -8,11 +8,16 @@ from typing import Any
 
 
 class BoundSchedule:
-    """A scheduler bound to its optimizer, ticking on one clock."""
+    """A scheduler bound to its optimizer, ticking on one clock.
+
+    Attributes:
+        settings: what the record says of it, as plain data.
+    """
 
     def __init__(self, scheduler: Any, every: str) -> None:
         self.scheduler = scheduler
         self.every = every
+        self.settings: dict[str, Any] = {}
         # Torch warns where a schedule ticks before the first step. Ours never does; but a loss scaler may
         # have skipped that step.
         scheduler.optimizer._opt_called = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from torch.optim import Optimizer
 
+from treadle.described import attributes_of, name_of
 from treadle.schedules.base import Schedule
 from treadle.schedules.curve import Curve, CurveScheduler
 from treadle.schedules.durations import Duration, Horizon, as_duration
@@ -36,6 +38,10 @@ class Constant(Schedule):
     def build(self, optimizer: Optimizer, horizon: Horizon) -> CurveScheduler:
         """The scheduler of this optimizer for a run so long."""
         return CurveScheduler(optimizer, self.curve(horizon))
+
+    def settings(self, scheduler: Any) -> dict[str, Any]:
+        """What the record says of it: its own arguments, since a curve keeps nothing else."""
+        return {"curve": name_of(self), **attributes_of(self)}
 
     def curve(self, horizon: Horizon) -> Curve:
         """The factor on the learning rate as a function of the steps done.
