@@ -57,7 +57,7 @@ class ItemCount:
 
     Args:
         ignored: the target that does not count.
-        weight: of the classes. A copy stays on the host, where batches are counted before they go to the device.
+        weight: of the classes; a copy stays on the host, where batches are counted before they move.
     """
 
     def __init__(self, ignored: int, weight: Tensor | None) -> None:
