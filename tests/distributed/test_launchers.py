@@ -51,6 +51,7 @@ def weights(run: Path) -> torch.Tensor:
     return treadle.load_model(run, torch.nn.Linear(64, 10), "last").weight.detach()
 
 
+@ONLY_FULL
 def test_fit_and_resume_on_two_devices(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No seed is given: one is drawn for all. The weights are those of one process with that seed."""
     code, output, _ = bounded([*TREADLE, "fit", str(config), "--devices", "2"])

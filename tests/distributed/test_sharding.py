@@ -17,7 +17,7 @@ from treadle.checkpoint import CheckpointError, list_checkpoints, read, rewind
 from treadle.cli.main import main
 from treadle.loading import load_model
 
-pytestmark = MARKS
+pytestmark = [*MARKS, ONLY_FULL]
 PROGRAM = Path(__file__).with_name("sharding.py")
 AGREEMENT = 1e-5
 
@@ -90,7 +90,6 @@ def test_one_process_goes_on_from_shards(one: list[float], ranks: list[dict[str,
     assert distance(one, whole(task, trainer)) < AGREEMENT
 
 
-@ONLY_FULL
 @pytest.mark.parametrize("count", [3, 4])
 def test_other_numbers_of_processes_go_on_from_shards(
     one: list[float], ranks: list[dict[str, Any]], folder: Path, count: int

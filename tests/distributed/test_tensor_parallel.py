@@ -45,7 +45,8 @@ def ranks(request: pytest.FixtureRequest, folder: Path, one: dict[str, Any]) -> 
     return [json.loads((folder / f"tensors-{count}-{rank}.json").read_text()) for rank in range(count)]
 
 
-@pytest.mark.parametrize("variant", ["plain", "blocks"] if FULL else ["plain"])
+@ONLY_FULL
+@pytest.mark.parametrize("variant", ["plain", "blocks"])
 def test_as_on_one_process(one: dict[str, Any], ranks: list[dict[str, Any]], variant: str) -> None:
     """Twenty steps over ragged batches, with accumulation, clipping, and items that are tokens."""
     for rank in ranks:
@@ -53,12 +54,14 @@ def test_as_on_one_process(one: dict[str, Any], ranks: list[dict[str, Any]], var
             assert distance(one[name], rank[variant][name]) < AGREEMENT, name
 
 
+@ONLY_FULL
 def test_each_process_has_its_part_of_a_layer(one: dict[str, Any], ranks: list[dict[str, Any]]) -> None:
     elements = [rank["plain"]["elements"] for rank in ranks]
     assert sum(elements) == one["elements"]
     assert max(elements) < one["elements"]
 
 
+@ONLY_FULL
 def test_one_process_goes_on_from_its_checkpoint(
     one: dict[str, Any], ranks: list[dict[str, Any]], folder: Path
 ) -> None:
@@ -73,6 +76,7 @@ def test_one_process_goes_on_from_its_checkpoint(
         assert distance(one[name], found[name]) < AGREEMENT, name
 
 
+@ONLY_FULL
 def test_it_goes_on_from_one_process(one: dict[str, Any], ranks: list[dict[str, Any]]) -> None:
     for rank in ranks[: 2 if len(ranks) == 2 else 0]:
         for name in ("weights", "history", "losses"):

@@ -100,7 +100,7 @@ def test_every_module_is_compiled_for_itself() -> None:
     assert backend.calls == 13 * 8
 
 
-@pytest.mark.parametrize("cut", [1, 7, 8, 9, 15, 19])
+@pytest.mark.parametrize("cut", [1, 8, 15])
 def test_a_compiled_run_resumes_to_the_last_bit(cut: int, tmp_path: Path) -> None:
     compile = {"backend": "aot_eager"}
     whole = fit(compile)
