@@ -119,8 +119,7 @@ def test_a_killed_worker_is_named_and_the_run_can_go_on(
     training = server.start(setting, folder, scene="long step", details={"step": 7, "seconds": 3.0})
     until_step(training, folder, 6)
     # Those of the validation data, if any, have gone by now; these are forked before step 1.
-    workers = subprocess.run(["pgrep", "-P", str(training.pid)], capture_output=True, text=True, check=False)
-    victim = int(workers.stdout.split()[0])
+    victim = workers_of(training)[0]
     os.kill(victim, signal.SIGKILL)
     assert training.wait(within=60) == 1
     assert f"DataLoader worker (pid {victim}) is killed by signal: Killed" in training.said()
@@ -130,15 +129,25 @@ def test_a_killed_worker_is_named_and_the_run_can_go_on(
     ends_the_same(server, setting, folder, whole)
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.15, 0.2, 0.4])
-def test_workers_go_with_a_killed_trainer(server: Server, tmp_path: Path, seconds: float) -> None:
+def workers_of(training: Training) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(training.pid)], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.15, 0.2, 0.4, None])
+def test_workers_go_with_a_killed_trainer(server: Server, tmp_path: Path, seconds: float | None) -> None:
     """Also one whose trainer is killed while it begins; torch would look after seconds, or never."""
     trainings = [
         server.start(replace(SETTING, workers=4), tmp_path / str(number), scene="long step",
                      details={"step": 1, "seconds": 60.0})
         for number in range(3)
     ]  # fmt: skip
-    time.sleep(seconds)
+    if seconds is not None:
+        time.sleep(seconds)
+    deadline = time.monotonic() + 60  # without a moment to be killed at: when all workers are there
+    while seconds is None and any(len(workers_of(training)) < 4 for training in trainings):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     for training in trainings:
         training.send(signal.SIGKILL)
         assert training.wait() == -signal.SIGKILL
