@@ -71,6 +71,8 @@ def judge(mutation: Mutation) -> Outcome:
             )
         path.write_text(text.replace(mutation.old, mutation.new))
         code, by = run_tests(folder, mutation.tests)
+        if code == 0:  # what only shows when processes meet in time may be missed once on a busy machine
+            code, by = run_tests(folder, mutation.tests)
     verdict = {0: "SURVIVED", 1: "caught", -1: "caught"}.get(code, "no tests")
     return Outcome(
         mutation, verdict, by if verdict != "SURVIVED" else " ".join(mutation.tests), time.monotonic() - began
